@@ -1,0 +1,1 @@
+//! The inference engine. Knows nothing of HTTP, teams or money.

@@ -1,0 +1,3 @@
+//! The `stiver` binary. Everything it does stands in `cli`.
+
+fn main() {}

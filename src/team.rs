@@ -1,0 +1,84 @@
+//! Who a call belongs to: teams, keys and the names they carry.
+//!
+//! Holds no limits and no balances; those live with what enforces them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<T: AsRef<str> + ?Sized> From<&T> for $name {
+            fn from(name: &T) -> Self {
+                Self(Arc::from(name.as_ref()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name of a team, as in `[teams.NAME]`.
+    TeamName
+);
+name_type!(
+    /// The public half of a key: `sk-stiver-<id>-<secret>`.
+    KeyId
+);
+name_type!(
+    /// The model name a client asks for.
+    RouteName
+);
+name_type!(
+    /// The name of an upstream, as in `[upstreams.NAME]`.
+    UpstreamName
+);
+name_type!(
+    /// A rung of a route's ladder.
+    TierName
+);
+
+/// The id of one call: a UUID v7, so that rows sort by time. It is the `x-request-id` a client sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CallId(uuid::Uuid);
+
+impl CallId {
+    /// An id for a call that began at `now_ms`; `entropy` makes it unique within the millisecond.
+    pub fn new(now_ms: i64, entropy: [u8; 10]) -> Self {
+        Self(uuid::Builder::from_unix_timestamp_millis(now_ms.unsigned_abs(), &entropy).into_uuid())
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        uuid::Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
