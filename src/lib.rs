@@ -21,5 +21,7 @@
 //! | **scope** | who may share a cached answer |
 
 // Layer 0: vocabulary.
+pub mod chat;
+pub mod clock;
 pub mod money;
 pub mod team;
