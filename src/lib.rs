@@ -25,3 +25,8 @@ pub mod chat;
 pub mod clock;
 pub mod money;
 pub mod team;
+
+// Layer 1: decisions; pure.
+pub mod pricing;
+pub mod prompt;
+pub mod routing;
