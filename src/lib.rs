@@ -30,3 +30,5 @@ pub mod team;
 pub mod pricing;
 pub mod prompt;
 pub mod routing;
+// Layer 2: adapters.
+pub mod ledger;

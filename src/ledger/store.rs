@@ -1,0 +1,104 @@
+//! The database under the book: which one it is, the SQL they share, and how a row becomes columns.
+//!
+//! Retries nothing and keeps nothing in memory; who calls it does.
+//!
+//! Invariants: SQL text that more than one database can run stands here once; a batch is inserted in one
+//! transaction with the hourly sums it adds to, and a row whose id is known changes neither.
+
+use std::path::{Path, PathBuf};
+
+use super::entry::Entry;
+use super::keys::ApiKey;
+use super::report::{By, SpendRow};
+use crate::team::KeyId;
+
+pub mod rows;
+pub mod sqlite;
+
+use self::sqlite::SqliteStore;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("database directory `{}` cannot be made: {source}", path.display())]
+    Directory { path: PathBuf, source: std::io::Error },
+    #[error("database `{}` cannot be brought to this version: {source}", path.display())]
+    Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
+    #[error("database: {0}")]
+    Sql(#[from] sqlx::Error),
+    #[error("database: column `{column}` holds `{value}`, which this version does not know")]
+    UnknownWord { column: &'static str, value: String },
+}
+
+/// One of the databases that can keep the book.
+#[derive(Debug, Clone)]
+pub enum Store {
+    Sqlite(SqliteStore),
+}
+
+/// What a team spent in one hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeamHour {
+    pub team: crate::team::TeamName,
+    pub hour_ms: i64,
+    pub cost_nano_usd: i64,
+}
+
+impl Store {
+    /// Opens or creates the SQLite file at `path` and migrates it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(SqliteStore::open(path).await?))
+    }
+
+    /// Inserts rows that are not there yet, all or none.
+    pub async fn insert(&self, rows: &[Entry]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.insert(rows).await,
+        }
+    }
+
+    /// Hourly sums since `since_ms`, the oldest first.
+    pub async fn team_hours(&self, since_ms: i64) -> Result<Vec<TeamHour>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.team_hours(since_ms).await,
+        }
+    }
+
+    pub async fn spend(&self, by: By, from_ms: i64, to_ms: i64) -> Result<Vec<SpendRow>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.spend(by, from_ms, to_ms).await,
+        }
+    }
+
+    /// The newest `n_rows` rows, the newest first.
+    pub async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.recent(n_rows).await,
+        }
+    }
+
+    pub async fn insert_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(store) => store.insert_key(key).await,
+        }
+    }
+
+    /// All keys, the oldest first, revoked and expired ones too.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.keys().await,
+        }
+    }
+
+    /// Returns whether there was such a key, not revoked before.
+    pub async fn revoke_key(&self, id: &KeyId, now_ms: i64) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(store) => store.revoke_key(id, now_ms).await,
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+        }
+    }
+}
