@@ -32,3 +32,5 @@ pub mod prompt;
 pub mod routing;
 // Layer 2: adapters.
 pub mod ledger;
+// Layer 2: adapters.
+pub mod upstream;
