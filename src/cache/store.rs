@@ -1,0 +1,42 @@
+//! Where exact answers lie: bytes under a fingerprint, for a time.
+//!
+//! Knows nothing of what the bytes mean. In memory for one replica, in Redis for many.
+
+mod memory;
+mod redis;
+
+pub use memory::MemoryStore;
+pub use redis::{RedisConfig, RedisStore};
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::chat::Fingerprint;
+
+/// What every store can do. Losing an entry early is allowed; keeping one late is not.
+pub trait Store: Send + Sync {
+    fn get<'a>(&'a self, key: &'a Fingerprint) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
+    fn put<'a>(
+        &'a self,
+        key: &'a Fingerprint,
+        value: Bytes,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+    /// Tells whether there was one.
+    fn remove<'a>(&'a self, key: &'a Fingerprint) -> BoxFuture<'a, Result<bool, StoreError>>;
+    /// Removes all; tells how many there were.
+    fn purge(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    fn readiness(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// `memory` or `redis`: the name its failures are counted under.
+    fn name(&self) -> &'static str;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("redis: {0}; check `cache.exact.redis_url` and that the server is up")]
+    Redis(#[from] ::redis::RedisError),
+    #[error("redis: {max_in_flight} requests are under way already; raise `cache.exact.redis_max_in_flight`")]
+    Busy { max_in_flight: usize },
+}
