@@ -34,3 +34,5 @@ pub mod routing;
 pub mod ledger;
 // Layer 2: adapters.
 pub mod upstream;
+// Layer 2: adapters.
+pub mod cache;

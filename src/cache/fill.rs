@@ -1,0 +1,61 @@
+//! The right, and the duty, to leave the answer to a question that missed.
+//!
+//! Does not judge the answer: [`policy::storable`](super::policy::storable) does, before.
+//!
+//! Invariants: dropped without an answer, it releases all who wait for it; with one, they get it
+//! before it is written anywhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::answer::StoredAnswer;
+use super::flight::Leader;
+use super::semantic::Asked;
+use super::{Cache, Landed};
+use crate::chat::Fingerprint;
+
+#[must_use = "others wait until it is stored or dropped"]
+pub struct Fill {
+    pub(super) exact: Fingerprint,
+    /// For the semantic tier; none where it does not apply.
+    pub(super) asked: Option<Asked>,
+    pub(super) vector: Option<Arc<[f32]>>,
+    pub(super) leader: Option<Leader<Landed>>,
+    pub(super) may_store: bool,
+}
+
+impl Fill {
+    /// Gives the answer to all who wait at once, and writes it to both tiers in the background.
+    pub fn store(self, cache: &Cache, answer: StoredAnswer) {
+        if !self.may_store {
+            return;
+        }
+        let answer = Arc::new(answer);
+        if let Some(leader) = &self.leader {
+            leader.announce(Landed::New(Arc::clone(&answer)));
+        }
+        cache.0.tasks.spawn(self.write(cache.clone(), answer));
+    }
+
+    async fn write(self, cache: Cache, answer: Arc<StoredAnswer>) {
+        let bytes = answer.encode();
+        if let Some(exact) = &cache.0.exact {
+            exact.put(&self.exact, bytes.clone()).await;
+        }
+        // Only now is the key free: whoever comes next finds the answer in the store.
+        drop(self.leader);
+        if let (Some(semantic), Some(asked)) = (&cache.0.semantic, self.asked) {
+            semantic.put(asked, self.vector, bytes, answer.stored_at_ms).await;
+        }
+    }
+}
+
+impl fmt::Debug for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fill")
+            .field("exact", &self.exact)
+            .field("leads", &self.leader.is_some())
+            .field("may_store", &self.may_store)
+            .finish_non_exhaustive()
+    }
+}
