@@ -140,7 +140,7 @@ impl Upstream {
             return Ok(Answer::Stream(Box::new(stream.await?)));
         }
         let whole = WholeAnswer::read(response, clocks, self.max_answer_bytes).await?;
-        Ok(Answer::Whole(whole))
+        Ok(Answer::Whole(Box::new(whole)))
     }
 
     fn request(&self, ask: &Ask<'_>) -> reqwest::Request {

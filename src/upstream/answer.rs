@@ -26,7 +26,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub enum Answer {
-    Whole(WholeAnswer),
+    Whole(Box<WholeAnswer>),
     Stream(Box<AnswerStream>),
 }
 

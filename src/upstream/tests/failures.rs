@@ -200,13 +200,11 @@ async fn nobody_listening_is_no_connection() {
     let server = Server::start(vec![]);
     let upstream = upstream(&server, "");
 
-    // The thread drops its listener at once; until then a connection is taken and closed.
-    let error = loop {
-        match send(&upstream, false).await.unwrap_err() {
-            UpstreamError::Broken { .. } => tokio::task::yield_now().await,
-            error => break error,
-        }
-    };
+    // The server's thread takes nobody and closes its listener; until it has, a connection is cut.
+    let mut error = send(&upstream, false).await.unwrap_err();
+    while matches!(error, UpstreamError::Broken { .. }) {
+        error = send(&upstream, false).await.unwrap_err();
+    }
 
     assert!(matches!(error, UpstreamError::Connect { .. }), "{error:?}");
     assert!(error.detail().unwrap().contains("refused"), "{error:?}");
