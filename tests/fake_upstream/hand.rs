@@ -29,7 +29,7 @@ pub fn page(
 ) -> Response<Body> {
     let ok = |body: &Value| reply(StatusCode::OK, body);
     match (method.as_str(), path) {
-        ("GET", "/health") => ok(&json!({ "ok": true })),
+        ("GET", "/health" | "/healthz") => ok(&json!({ "ok": true })),
         ("GET", "/bill") => ok(&json!(shared.book.bill())),
         ("GET", "/calls") => ok(&shared.book.calls().iter().map(super::book::SeenCall::to_json).collect()),
         ("POST", "/script") => match add_scripts(shared, body) {
