@@ -22,6 +22,7 @@ import uuid
 import openai
 
 import cases
+import failures  # noqa: F401 (importing it registers its cases)
 
 RUN = uuid.uuid4().hex[:8]
 ANSWER_HEADERS = ["x-request-id", "x-stiver-path", "x-stiver-model", "x-stiver-cache"]
