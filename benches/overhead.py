@@ -93,7 +93,7 @@ def running(command, log, **options):
 
 @contextlib.contextmanager
 def fake_upstream(args, log):
-    command = [args.fake, "--port", "0", "--keep", "0", "--script", args.answer]
+    command = [args.fake, "--port", "0", "--keep", "0", "--prebuilt", "--script", args.answer]
     with running(command, log, stdout=subprocess.PIPE, text=True) as process:
         base_url = process.stdout.readline().strip()
         if not base_url.startswith("http"):

@@ -42,6 +42,7 @@ pub mod embedding;
 pub mod fault;
 pub mod hand;
 pub mod player;
+pub mod prebuilt;
 pub mod reply;
 pub mod request;
 pub mod schema;
@@ -70,6 +71,8 @@ pub struct Options {
     pub requires_key: bool,
     /// How many calls are kept for [`FakeUpstream::calls`] and the bill's lines; its totals count all.
     pub n_kept: usize,
+    /// Whether equal shapes of chat calls get the first one's answer; see [`prebuilt`]. Default false.
+    pub prebuilt: bool,
     /// What `GET /v1/models` lists.
     pub models: Vec<String>,
 }
@@ -81,6 +84,7 @@ impl Default for Options {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             requires_key: true,
             n_kept: usize::MAX,
+            prebuilt: false,
             models: models.map(String::from).to_vec(),
         }
     }

@@ -29,6 +29,9 @@ struct Flags {
     /// How many calls `/calls` and `/bill` list; totals count all.
     #[arg(long, default_value_t = 10_000)]
     keep: usize,
+    /// Render one answer a model and shape, and send it to all: cheap, for load. Not booked or billed.
+    #[arg(long)]
+    prebuilt: bool,
     /// Settings for every call, such as "chunks=20 interval_ms=5".
     #[arg(long)]
     script: Option<String>,
@@ -46,6 +49,7 @@ async fn main() -> std::io::Result<()> {
         address: SocketAddr::from((flags.host, flags.port)),
         requires_key: !flags.no_auth,
         n_kept: flags.keep,
+        prebuilt: flags.prebuilt,
         models,
     })?;
     if let Some(settings) = flags.script {

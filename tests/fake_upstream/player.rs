@@ -119,6 +119,14 @@ pub struct Part {
     pub n_bytes: Option<u64>,
 }
 
+impl Part {
+    /// What is written, without what happens between.
+    pub fn into_bytes(self) -> Vec<Bytes> {
+        let bytes = |step| if let Step::Write { bytes, .. } = step { Some(bytes) } else { None };
+        self.steps.into_iter().filter_map(bytes).collect()
+    }
+}
+
 impl Player {
     pub fn new(part: Part, call: OpenCall, gate: &Gate, reset: ResetSwitch) -> Self {
         let pauses = part.steps.contains(&Step::Pause);

@@ -6,6 +6,7 @@
 //! scripted for leaves in one write with a `content-length`.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::book::{Charge, Ending};
 use super::chat_wire::{self, Envelope};
 use super::fault::{ApiError, WEB_PAGE, mid_stream_error};
 use super::player::{CutShort, Gate, OpenCall, Part, Player};
+use super::prebuilt::Ready;
 use super::request::{Ask, Endpoint};
 use super::socket::ResetSwitch;
 use super::sse::{self, Event};
@@ -37,6 +39,7 @@ const HTML: HeaderValue = HeaderValue::from_static("text/html");
 pub enum Body {
     Whole(Full<Bytes>),
     Played(Box<Player>),
+    Prebuilt { frames: Arc<[Bytes]>, at: usize },
 }
 
 impl http_body::Body for Body {
@@ -50,6 +53,11 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(CutShort::from),
             Self::Played(player) => Pin::new(player.as_mut()).poll_frame(cx),
+            Self::Prebuilt { frames, at } => {
+                let frame = frames.get(*at).cloned();
+                *at += 1;
+                Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -57,6 +65,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Played(player) => player.is_end_stream(),
+            Self::Prebuilt { frames, at } => *at >= frames.len(),
         }
     }
 
@@ -64,6 +73,7 @@ impl http_body::Body for Body {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Played(player) => player.size_hint(),
+            Self::Prebuilt { .. } => SizeHint::default(),
         }
     }
 }
@@ -81,6 +91,15 @@ fn response(status: StatusCode, content_type: HeaderValue, body: Body) -> Respon
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response
+}
+
+/// Sends an answer that was rendered before.
+pub fn prebuilt(ready: Ready) -> Response<Body> {
+    let Ready { frames, stream } = ready;
+    if let (false, [whole]) = (stream, &*frames) {
+        return response(StatusCode::OK, JSON, Body::Whole(Full::new(whole.clone())));
+    }
+    response(StatusCode::OK, EVENT_STREAM, Body::Prebuilt { frames, at: 0 })
 }
 
 /// What `x-request-id` says, and the bill.
@@ -142,6 +161,14 @@ enum Rendered {
 }
 
 impl Admitted<'_> {
+    /// The bytes of the answer, for [`prebuilt`].
+    pub fn frames(&self) -> Vec<Bytes> {
+        match self.render().0 {
+            Rendered::Whole(body) => vec![Bytes::from(body.to_string())],
+            Rendered::Events(events) => sse::streamed(events, &self.behaviour).into_bytes(),
+        }
+    }
+
     fn compose(mut self) -> Response<Body> {
         let (rendered, usage) = self.render();
         let streams = matches!(rendered, Rendered::Events(_));

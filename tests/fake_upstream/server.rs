@@ -25,6 +25,7 @@ use super::behaviour::Behaviour;
 use super::book::{Book, CallId, Ending, SeenCall};
 use super::fault::ApiError;
 use super::player::{Gate, OpenCall};
+use super::prebuilt::Shelf;
 use super::reply::{self, Admitted, Body};
 use super::request::{Ask, Endpoint};
 use super::script::Scripts;
@@ -37,6 +38,7 @@ pub struct Shared {
     pub scripts: Mutex<Scripts>,
     pub gate: Gate,
     pub options: Options,
+    shelf: Option<Shelf>,
     n_connections: AtomicU64,
 }
 
@@ -47,6 +49,7 @@ impl Shared {
             book,
             scripts: Mutex::default(),
             gate: Gate::default(),
+            shelf: options.prebuilt.then(Shelf::default),
             options,
             n_connections: AtomicU64::new(0),
         }
@@ -131,14 +134,22 @@ async fn respond(shared: &Shared, line: Line, request: Request<Incoming>) -> Res
         (&Method::POST, "/v1/embeddings") => Endpoint::Embeddings,
         place => return hand::page(shared, place, &head.headers, &body),
     };
-    let read = Ask::read(endpoint, &body);
     let permitted = shared.authorize(&head.headers);
+    let shelf = shared.shelf.as_ref().filter(|_| endpoint == Endpoint::Chat && permitted.is_ok());
+    if let Some(ready) = shelf.and_then(|shelf| shelf.answer_to(&body)) {
+        return reply::prebuilt(ready);
+    }
+    let read = Ask::read(endpoint, &body);
     let id = enter(shared, &line, head, (body, &read));
     let mut call = OpenCall::new(shared.book.clone(), id);
     let decided = permitted.and(read).and_then(|ask| Ok((shared.behaviour(&ask)?, ask)));
     let mut response = match decided {
         Ok((behaviour, ask)) => {
-            reply::answer(Admitted { ask, behaviour, call, gate: &shared.gate, reset: line.reset }).await
+            let admitted = Admitted { ask, behaviour, call, gate: &shared.gate, reset: line.reset };
+            if let Some(shelf) = shelf {
+                shelf.keep(&admitted.ask, &admitted.behaviour, || admitted.frames());
+            }
+            reply::answer(admitted).await
         }
         Err(refusal) => {
             call.end(Ending::Refused { status: refusal.status });

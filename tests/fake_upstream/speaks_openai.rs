@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 #[path = "fake.rs"]
 pub mod fake;
 
-use fake::{Ending, FakeUpstream, Price, Script, Usage};
+use fake::{Ending, FakeUpstream, Options, Price, Script, Usage};
 
 /// What came back, until the connection closed or broke.
 struct Received {
@@ -329,4 +329,19 @@ async fn scripts_can_be_posted_from_another_process() {
 
     assert_eq!((added.status(), refused.status()), (200, 400));
     assert_eq!((first.status(), second.status()), (503, 200));
+}
+
+#[tokio::test]
+async fn a_prebuilt_answer_has_the_shape_that_was_asked_for() {
+    let fake = FakeUpstream::start_with(Options { prebuilt: true, ..Options::default() }).unwrap();
+    let made = [chat(&fake, "chunks=3", false).await, chat(&fake, "chunks=3", true).await];
+
+    let sent = [chat(&fake, "chunks=9", false).await, chat(&fake, "chunks=9", true).await];
+
+    assert_eq!(
+        made.each_ref().map(|received| &received.body),
+        sent.each_ref().map(|received| &received.body)
+    );
+    assert_eq!(sent[1].events().last(), Some(&json!("[DONE]")));
+    assert_eq!(fake.calls().len(), 2);
 }
