@@ -36,3 +36,6 @@ pub mod ledger;
 pub mod upstream;
 // Layer 2: adapters.
 pub mod cache;
+// Layer 2: adapters.
+pub mod complexity;
+pub mod onnx;
