@@ -224,6 +224,12 @@ def measure(w, model_path, tokenizer):
     return report
 
 
+def golden(w, tokenizer):
+    """Float64 embeddings of a few texts, for the gateway's tests."""
+    texts = [text for _, a, b in PAIRS[::3] for text in (a, b)] + ["¿Dónde está mi pedido?"]
+    return [{"text": t, "embedding": [round(float(v), 6) for v in reference(w, tokenizer.encode(t).ids)]} for t in texts]
+
+
 def main(model_dir, out_dir):
     out_dir.mkdir(parents=True, exist_ok=True)
     weights = load_file(model_dir / "model.safetensors")
@@ -241,6 +247,7 @@ def main(model_dir, out_dir):
     tokenizer.no_truncation()
     tokenizer.save(str(out_dir / "tokenizer.json"), pretty=False)
 
+    (out_dir / "golden.json").write_text(json.dumps(golden(weights, tokenizer), ensure_ascii=False) + "\n", encoding="utf-8")
     report = measure(weights, path, tokenizer)
     report["size_bytes"] = path.stat().st_size
     report["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

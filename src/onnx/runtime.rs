@@ -236,6 +236,44 @@ mod tests {
         assert_eq!(first.library(), second.library());
     }
 
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        text: String,
+        embedding: Vec<f32>,
+    }
+
+    /// The embedder is a model like any other to this module; that it loads here proves the environment can
+    /// be shared with a crate that builds its own sessions.
+    #[test]
+    fn the_shipped_embedder_agrees_with_its_float_reference() {
+        let Some(runtime) = crate::onnx::testing::runtime() else { return };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("router-models/embedder");
+        let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+        let files = fastembed::TokenizerFiles {
+            tokenizer_file: read("tokenizer.json"),
+            config_file: read("config.json"),
+            special_tokens_map_file: read("special_tokens_map.json"),
+            tokenizer_config_file: read("tokenizer_config.json"),
+        };
+        let model = fastembed::UserDefinedEmbeddingModel::new(read("model.onnx"), files)
+            .with_pooling(fastembed::Pooling::Mean);
+        let options = fastembed::InitOptionsUserDefined::new()
+            .with_environment(runtime.environment())
+            .with_intra_threads(1)
+            .with_session_config("session.intra_op.allow_spinning", "0");
+        let golden: Vec<Golden> = serde_json::from_slice(&read("golden.json")).unwrap();
+        let texts: Vec<&str> = golden.iter().map(|case| case.text.as_str()).collect();
+
+        let mut embedder = fastembed::TextEmbedding::try_new_from_user_defined(model, options).unwrap();
+        let embedded = embedder.embed(&texts, None).unwrap();
+
+        for (ours, case) in embedded.iter().zip(&golden) {
+            assert_eq!(ours.len(), case.embedding.len());
+            let cosine: f32 = ours.iter().zip(&case.embedding).map(|(a, b)| a * b).sum();
+            assert!(cosine > 0.995, "{cosine} for {}", case.text);
+        }
+    }
+
     #[test]
     fn a_missing_model_names_its_path() {
         let Some(runtime) = crate::onnx::testing::runtime() else { return };
