@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::words;
+use super::{units, words};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
@@ -60,7 +60,9 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut opens_sentence = true;
     for chunk in text.split_whitespace() {
-        let bare = chunk.trim_matches(|c: char| !c.is_alphanumeric() && !words::is_unit_sign(c));
+        let bare = chunk
+            .trim_start_matches(|c: char| !c.is_alphanumeric() && !units::is_unit_sign(c))
+            .trim_end_matches(|c: char| !c.is_alphanumeric() && !units::is_unit_sign(c) && !"+#".contains(c));
         if !bare.is_empty() {
             read_chunk(bare, opens_sentence, &mut tokens);
             opens_sentence = false;
@@ -73,7 +75,12 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
 }
 
 fn read_chunk(chunk: &str, opens_sentence: bool, tokens: &mut Vec<Token>) {
-    if chunk.contains(['@', '_']) || chunk.contains("://") || is_path(chunk) {
+    if let Some((front, back)) = glued_sign(chunk) {
+        read_chunk(front, opens_sentence, tokens);
+        read_chunk(back, false, tokens);
+        return;
+    }
+    if chunk.contains(['@', '_']) || chunk.ends_with(['+', '#']) || chunk.contains("://") || is_path(chunk) {
         tokens.push(Token::Identifier(chunk.to_lowercase()));
         return;
     }
@@ -81,21 +88,33 @@ fn read_chunk(chunk: &str, opens_sentence: bool, tokens: &mut Vec<Token>) {
         read_digits(chunk, tokens);
         return;
     }
-    for part in chunk.split(|c: char| !c.is_alphanumeric() && c != '\'' && !words::is_unit_sign(c)) {
+    for part in chunk.split(|c: char| !c.is_alphanumeric() && c != '\'' && !units::is_unit_sign(c)) {
         for piece in split_signs(part) {
             read_word(piece, opens_sentence, tokens);
         }
     }
 }
 
+/// `refunding$160` is `refunding` and `$160`.
+fn glued_sign(chunk: &str) -> Option<(&str, &str)> {
+    let mut before = None;
+    for (idx, c) in chunk.char_indices() {
+        if units::is_unit_sign(c) && before.is_some_and(char::is_alphabetic) {
+            return Some(chunk.split_at(idx));
+        }
+        before = Some(c);
+    }
+    None
+}
+
 /// `10%`, `$5` and `5kg` are a number and a unit; `7:30` and `2024-01-05` are one number; `A-12` is an id.
 fn read_digits(chunk: &str, tokens: &mut Vec<Token>) {
-    let front: String = chunk.chars().take_while(|c| words::is_unit_sign(*c)).collect();
+    let front: String = chunk.chars().take_while(|c| units::is_unit_sign(*c)).collect();
     let rest = &chunk[front.len()..];
-    let n_digits = rest.find(|c: char| c.is_alphabetic() || words::is_unit_sign(c)).unwrap_or(rest.len());
+    let n_digits = rest.find(|c: char| c.is_alphabetic() || units::is_unit_sign(c)).unwrap_or(rest.len());
     let (digits, back) = rest.split_at(n_digits);
     let back = back.to_lowercase();
-    let back_unit = words::unit(&back);
+    let back_unit = units::unit(&back);
     let is_ordinal = matches!(back.as_str(), "st" | "nd" | "rd" | "th");
     if digits.is_empty() || !(back.is_empty() || back_unit.is_some() || is_ordinal) {
         tokens.push(Token::Identifier(chunk.to_lowercase()));
@@ -103,7 +122,7 @@ fn read_digits(chunk: &str, tokens: &mut Vec<Token>) {
     }
     let number = canonical(digits);
     tokens.push(Token::Number(if is_ordinal { format!("{number}th") } else { number }));
-    tokens.extend(words::unit(&front).or(back_unit).map(Token::Unit));
+    tokens.extend(units::unit(&front).or(back_unit).map(Token::Unit));
 }
 
 fn read_word(piece: &str, opens_sentence: bool, tokens: &mut Vec<Token>) {
@@ -113,10 +132,10 @@ fn read_word(piece: &str, opens_sentence: bool, tokens: &mut Vec<Token>) {
     let lower = if is_letter { piece.to_owned() } else { piece.to_lowercase() };
     for text in words::written_out(&lower) {
         let unit = match tokens.last() {
-            Some(Token::Number(_)) => words::unit(text),
-            Some(Token::Word { .. } | Token::Unit(_) | Token::Identifier(_)) | None => words::unit_word(text),
+            Some(Token::Number(_)) => units::unit(text),
+            Some(Token::Word { .. } | Token::Unit(_) | Token::Identifier(_)) | None => units::unit_word(text),
         };
-        if let Some(number) = words::number(text) {
+        if let Some(number) = units::number(text) {
             tokens.push(Token::Number(number.to_owned()));
         } else if let Some(unit) = unit {
             tokens.push(Token::Unit(unit));
@@ -130,7 +149,7 @@ fn read_word(piece: &str, opens_sentence: bool, tokens: &mut Vec<Token>) {
 fn split_signs(part: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = part;
-    while let Some((idx, sign)) = rest.char_indices().find(|(_, c)| words::is_unit_sign(*c)) {
+    while let Some((idx, sign)) = rest.char_indices().find(|(_, c)| units::is_unit_sign(*c)) {
         let end = idx + sign.len_utf8();
         pieces.extend([&rest[..idx], &rest[idx..end]]);
         rest = &rest[end..];
@@ -165,10 +184,10 @@ fn canonical(digits: &str) -> String {
     }
 }
 
-/// What stands between quotation marks or backticks, with its capitals.
-pub(super) fn quotations(text: &str) -> BTreeSet<String> {
+/// What stands between quotation marks or backticks, in lower case.
+pub(super) fn quotations(text: &str) -> Vec<String> {
     const PAIRS: [(char, char); 4] = [('"', '"'), ('\u{201c}', '\u{201d}'), ('`', '`'), ('\u{ab}', '\u{bb}')];
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     let mut rest = text;
     while let Some((start, (open, close))) =
         PAIRS.iter().filter_map(|pair| rest.find(pair.0).map(|idx| (idx, *pair))).min_by_key(|(idx, _)| *idx)
@@ -177,7 +196,7 @@ pub(super) fn quotations(text: &str) -> BTreeSet<String> {
         let Some(end) = rest.find(close) else { break };
         let inside = rest[..end].trim();
         if !inside.is_empty() {
-            found.insert(inside.to_owned());
+            found.push(inside.to_lowercase());
         }
         rest = &rest[end + close.len_utf8()..];
     }
