@@ -354,7 +354,7 @@ fn open_store(config: &ExactConfig) -> Result<Arc<dyn Store>, StoreError> {
         None => Ok(Arc::new(MemoryStore::bounded(config.max_bytes))),
         Some(url) => Ok(Arc::new(RedisStore::open(&RedisConfig {
             url: url.expose_secret().to_owned(),
-            response_timeout: Duration::from_millis(config.redis_timeout_ms),
+            timeout: Duration::from_millis(config.redis_timeout_ms),
             max_in_flight: config.redis_max_in_flight,
         })?)),
     }

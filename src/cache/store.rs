@@ -37,6 +37,10 @@ pub trait Store: Send + Sync {
 pub enum StoreError {
     #[error("redis: {0}; check `cache.exact.redis_url` and that the server is up")]
     Redis(#[from] ::redis::RedisError),
+    #[error(
+        "redis: no answer within {timeout_ms} ms; raise `cache.exact.redis_timeout_ms` or check the server"
+    )]
+    Timeout { timeout_ms: u128 },
     #[error("redis: {max_in_flight} requests are under way already; raise `cache.exact.redis_max_in_flight`")]
     Busy { max_in_flight: usize },
 }

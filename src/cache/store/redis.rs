@@ -4,7 +4,7 @@
 //! that a gateway starts without it.
 //!
 //! Invariants: at most `max_in_flight` requests are under way, because waiting in a queue counts
-//! into the response timeout; every key carries the prefix and a time to live.
+//! into the timeout; no request takes longer than that; every key carries the prefix and a time to live.
 
 use std::time::Duration;
 
@@ -29,12 +29,14 @@ const PURGE_STEP: usize = 500;
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
     pub url: String,
-    pub response_timeout: Duration,
+    /// For a request and its answer; while there is no connection, for getting one too.
+    pub timeout: Duration,
     pub max_in_flight: usize,
 }
 
 pub struct RedisStore {
     connection: ConnectionManager,
+    timeout: Duration,
     in_flight: Semaphore,
     max_in_flight: usize,
 }
@@ -43,7 +45,7 @@ impl RedisStore {
     /// Checks the address; the connection follows with the first request.
     pub fn open(config: &RedisConfig) -> Result<Self, StoreError> {
         let manager = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(config.response_timeout))
+            .set_response_timeout(Some(config.timeout))
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_number_of_retries(N_RETRIES)
             .set_max_delay(MAX_RETRY_DELAY)
@@ -51,6 +53,7 @@ impl RedisStore {
         let client = ::redis::Client::open(config.url.as_str())?;
         Ok(Self {
             connection: ConnectionManager::new_lazy_with_config(client, manager)?,
+            timeout: config.timeout,
             in_flight: Semaphore::new(config.max_in_flight),
             max_in_flight: config.max_in_flight,
         })
@@ -62,7 +65,12 @@ impl RedisStore {
 
     async fn ask<T: ::redis::FromRedisValue>(&self, cmd: &::redis::Cmd) -> Result<T, StoreError> {
         let _permit = self.permit()?;
-        Ok(cmd.query_async(&mut self.connection.clone()).await?)
+        let mut connection = self.connection.clone();
+        // The client's own timeout begins when it is connected; connecting may take seconds.
+        match tokio::time::timeout(self.timeout, cmd.query_async(&mut connection)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(StoreError::Timeout { timeout_ms: self.timeout.as_millis() }),
+        }
     }
 
     async fn remove_all(&self) -> Result<u64, StoreError> {
