@@ -4,6 +4,10 @@
 //!
 //! Invariants: vectors have length 1 and always the same number of dimensions.
 
+mod sentence;
+
+pub use sentence::{Sentence, SentenceError};
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
