@@ -196,6 +196,11 @@ impl Ledger {
         Ok(self.shared.post(entry, None))
     }
 
+    /// Whether calls can be booked now, and why not.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.shared.check_room().map_err(|error| error.to_string())
+    }
+
     /// What the tightest of `budgets` still has; `None` where there is no budget.
     pub fn remaining(&self, team: &TeamName, budgets: &[Budget]) -> Option<NanoUsd> {
         self.shared.books.lock().remaining(team, self.shared.clock.now_ms(), budgets)

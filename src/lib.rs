@@ -30,12 +30,24 @@ pub mod team;
 pub mod pricing;
 pub mod prompt;
 pub mod routing;
-// Layer 2: adapters.
-pub mod ledger;
-// Layer 2: adapters.
-pub mod upstream;
-// Layer 2: adapters.
+
+// Layer 2: adapters, each with its own error.
+pub mod admission;
 pub mod cache;
-// Layer 2: adapters.
 pub mod complexity;
+pub mod ledger;
 pub mod onnx;
+pub mod telemetry;
+pub mod upstream;
+
+// Layer 3: what they are built from, and the whole.
+pub mod config;
+pub mod gateway;
+
+// Layer 4: the story of a call.
+pub mod error;
+pub mod pipeline;
+
+// Layer 5: the edge.
+pub mod cli;
+pub mod server;

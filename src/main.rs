@@ -1,3 +1,7 @@
 //! The `stiver` binary. Everything it does stands in `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stiver::cli::run()
+}

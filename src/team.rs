@@ -2,10 +2,14 @@
 //!
 //! Holds no limits and no balances; those live with what enforces them.
 
+pub mod key;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use key::{KeyHash, KeyRecord, PresentedKey};
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {

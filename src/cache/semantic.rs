@@ -41,6 +41,8 @@ pub struct SemanticConfig {
     pub max_text_bytes: usize,
     /// The folder of the embedder: `model.onnx` and its tokenizer files. Default `router-models/embedder`.
     pub model_dir: PathBuf,
+    /// Where entries survive a restart; of no effect with Qdrant. Default `data/semantic`.
+    pub data_dir: Option<PathBuf>,
     /// How token vectors become one: `mean` or `cls`. Default `mean`.
     pub pooling: Pooling,
     /// Texts embedded at once, each on a thread of its own. Default 2.
@@ -80,6 +82,7 @@ impl Default for SemanticConfig {
             max_bytes: 256 << 20,
             max_text_bytes: 2_000,
             model_dir: PathBuf::from("router-models/embedder"),
+            data_dir: Some(PathBuf::from("data/semantic")),
             pooling: Pooling::Mean,
             threads: 2,
             deadline_ms: 50,

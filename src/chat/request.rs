@@ -106,6 +106,11 @@ impl Request {
         self.messages.iter().rev().find(|message| message.role == super::Role::User)
     }
 
+    /// Bytes of text over all messages: what token estimates start from.
+    pub fn n_chars(&self) -> usize {
+        self.messages.iter().map(|message| message.text.len()).sum()
+    }
+
     /// Fields we do not act on, but whose shape would otherwise come back as somebody else's error.
     fn check_rest(&self) -> Checked<()> {
         for (name, low, high) in

@@ -8,9 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
-use super::keys::ApiKey;
 use super::report::{By, SpendRow};
 use crate::team::KeyId;
+use crate::team::KeyRecord;
 
 pub mod rows;
 pub mod sqlite;
@@ -76,14 +76,14 @@ impl Store {
         }
     }
 
-    pub async fn insert_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    pub async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.insert_key(key).await,
         }
     }
 
     /// All keys, the oldest first, revoked and expired ones too.
-    pub async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+    pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         match self {
             Self::Sqlite(store) => store.keys().await,
         }

@@ -77,6 +77,22 @@ impl UpstreamError {
         }
     }
 
+    /// One word for metrics.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "connect",
+            Self::Timeout { phase, .. } => phase.as_str(),
+            Self::Broken { .. } => "broken",
+            Self::Refused(_) => "status",
+            Self::Reported { .. } => "reported",
+            Self::ContentType { .. } => "content_type",
+            Self::Empty => "empty",
+            Self::Truncated { .. } => "truncated",
+            Self::Malformed { .. } => "malformed",
+            Self::TooLong { .. } => "too_long",
+        }
+    }
+
     /// What the operator needs beyond the message. Never for callers: it may name hosts.
     pub fn detail(&self) -> Option<&str> {
         match self {

@@ -17,9 +17,9 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use super::{StoreError, TeamHour, rows};
 use crate::ledger::entry::Entry;
-use crate::ledger::keys::{ApiKey, KeyHash};
 use crate::ledger::report::{By, SpendRow};
 use crate::money::NanoUsd;
+use crate::team::{KeyHash, KeyRecord};
 use crate::team::{KeyId, RouteName, TeamName};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -103,7 +103,7 @@ impl SqliteStore {
         query.fetch_all(&self.readers).await?.iter().map(rows::entry).collect()
     }
 
-    pub(super) async fn insert_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    pub(super) async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
         let routes =
             key.routes.as_ref().map(|routes| serde_json::to_string(routes).expect("names are always JSON"));
         let query = sqlx::query(rows::INSERT_KEY)
@@ -119,7 +119,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) async fn keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+    pub(super) async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let found = sqlx::query(rows::KEYS).fetch_all(&self.readers).await?;
         found.iter().map(api_key).collect()
     }
@@ -183,10 +183,10 @@ fn spend_row(row: &SqliteRow) -> Result<SpendRow, StoreError> {
     })
 }
 
-fn api_key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
+fn api_key(row: &SqliteRow) -> Result<KeyRecord, StoreError> {
     let routes: Option<String> = row.try_get("routes")?;
     let read_routes = |json: &str| serde_json::from_str::<Vec<RouteName>>(json).ok();
-    Ok(ApiKey {
+    Ok(KeyRecord {
         id: KeyId::from(&row.try_get::<String, _>("id")?),
         hash: rows::word("hash", row.try_get("hash")?, KeyHash::from_hex)?,
         name: row.try_get("name")?,

@@ -1,0 +1,10 @@
+//! Who may call, what they may ask for and how much of it: teams, keys and limits.
+//!
+//! Does not store keys (the ledger does) and knows no money; budgets are carried, not read.
+
+pub mod bucket;
+pub mod key_ring;
+pub mod limiter;
+
+pub use key_ring::{Caller, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
+pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

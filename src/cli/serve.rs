@@ -1,0 +1,99 @@
+//! `stiver serve`: builds the gateway, listens, and shuts down in order.
+//!
+//! Invariants: the book is closed after the last call has ended; a second signal ends at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Done;
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::gateway::{Gateway, watch};
+use crate::server;
+
+#[derive(Debug, Default, Args)]
+pub(super) struct Serve {
+    /// Listen on this address instead of the configured one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+impl Serve {
+    pub(super) async fn run(self, mut config: Config, env: Environment) -> Done {
+        config.server.listen = self.listen.unwrap_or(config.server.listen);
+        let (server_config, origin) = (config.server.clone(), config.origin.clone());
+        let listener = TcpListener::bind(server_config.listen).await.map_err(|error| {
+            format!("cannot listen on {}: {error}; choose another with --listen", server_config.listen)
+        })?;
+        let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let gateway =
+            Gateway::open(config, &env, Clock::system()).await.map_err(|error| error.to_string())?;
+        greet(&gateway, address, &origin).await;
+        let stop = CancellationToken::new();
+        let (hangup, hangups) = mpsc::channel(1);
+        gateway.tasks.spawn(heed_signals(stop.clone(), gateway.stop.clone(), hangup));
+        gateway.tasks.spawn(watch(Arc::clone(&gateway), env, hangups));
+        let app = server::routes(Arc::clone(&gateway), &server_config);
+        server::serve(listener, app, &server_config, stop).await;
+        gateway.close().await.map_err(|error| error.to_string())
+    }
+}
+
+async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
+    let live = gateway.live();
+    println!("stiver listens on http://{address}   (configuration: {origin})");
+    println!("dashboard         http://{address}/dashboard");
+    if live.key_ring().is_open() {
+        println!(
+            "keys              any key is taken, from this machine only; `stiver keys create` closes the door"
+        );
+    }
+    for part in gateway.readiness().await.into_iter().filter(|part| !part.ready) {
+        println!("not ready         {}: {}", part.name, part.problem.unwrap_or_default());
+    }
+    let url = format!("http://{address}/v1");
+    println!("\ntry it:\n");
+    if live.upstreams().next().is_some() {
+        println!(
+            "  curl -i {url}/chat/completions -H 'content-type: application/json' \\\n    \
+             -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'\n"
+        );
+    } else {
+        println!(
+            "  curl -i {url}/embeddings -H 'content-type: application/json' \\\n    \
+             -d '{{\"model\":\"all-MiniLM-L6-v2\",\"input\":\"a first text\"}}'\n\n\
+             and set OPENAI_API_KEY (and OPENAI_BASE_URL for another server) for {url}/chat/completions\n"
+        );
+    }
+}
+
+/// SIGTERM and SIGINT end the server in order, a second one at once; SIGHUP reads the configuration again.
+async fn heed_signals(stop: CancellationToken, ended: CancellationToken, hangup: mpsc::Sender<()>) {
+    let listen = |kind| signal(kind).expect("the process may listen for its own signals");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    let mut hangups = listen(SignalKind::hangup());
+    loop {
+        tokio::select! {
+            () = ended.cancelled() => return,
+            _ = hangups.recv() => {
+                // A full channel has a reload waiting already.
+                let _ = hangup.try_send(());
+                continue;
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if stop.is_cancelled() {
+            tracing::warn!("a second signal: open calls are cut off");
+            std::process::exit(1);
+        }
+        tracing::info!("stopping: no new call is accepted, open ones go on");
+        stop.cancel();
+    }
+}

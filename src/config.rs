@@ -1,0 +1,358 @@
+//! Reads the configuration once: TOML and environment in, validated sections out, or every mistake at once.
+//!
+//! Section structs stand in the modules they configure; this file only assembles them and checks
+//! what spans two sections. It opens nothing and connects to nothing.
+//!
+//! Invariants: a [`Config`] that exists is whole and consistent; a secret is never part of a mistake.
+
+pub mod environment;
+mod read;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use toml::{Table, Value};
+
+pub use environment::Environment;
+pub use read::Mistake;
+pub use server::{FloodConfig, ServerConfig};
+
+use crate::admission::{KeyConfig, Team, TeamConfig};
+use crate::cache::CacheConfig;
+use crate::complexity::ComplexityConfig;
+use crate::ledger::LedgerConfig;
+use crate::money::NanoUsd;
+use crate::onnx::OnnxConfig;
+use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
+use crate::routing::{Catalog, RouteConfig, UpstreamFacts};
+use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName, UpstreamName};
+use crate::upstream::UpstreamConfig;
+
+/// The configuration compiled in: used when no file is given and none is found.
+const EMBEDDED: &str = include_str!("../config/stiver.toml");
+const EMBEDDED_PRICES: &str = include_str!("../config/prices.toml");
+
+/// Where a file is looked for when none is named.
+const DEFAULT_FILE: &str = "config/stiver.toml";
+
+/// The upstream that is always there: embeddings from the model the semantic cache uses.
+pub const EMBEDDER: &str = "embedder";
+
+/// The whole configuration, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it was read from, for people.
+    pub origin: String,
+    /// The files to watch for changes; empty for the embedded default.
+    pub files: Vec<PathBuf>,
+    pub server: ServerConfig,
+    pub onnx: OnnxConfig,
+    pub pricing: PricingConfig,
+    pub prices: Arc<PriceBook>,
+    pub upstreams: BTreeMap<UpstreamName, UpstreamConfig>,
+    pub catalog: Catalog,
+    pub cache: CacheConfig,
+    pub complexity: ComplexityConfig,
+    pub ledger: LedgerConfig,
+    pub teams: BTreeMap<TeamName, Arc<Team>>,
+    pub keys: Vec<KeyRecord>,
+}
+
+impl Config {
+    /// Reads the file named, or the default one, or what is compiled in.
+    pub fn load(file: Option<&Path>, env: &Environment) -> Result<Self, Vec<Mistake>> {
+        let found = file
+            .map(Path::to_path_buf)
+            .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+        let Some(path) = found else {
+            return Self::parse("the embedded default", EMBEDDED, EMBEDDED_PRICES, env);
+        };
+        let label = path.display().to_string();
+        let text = read_file(&path).map_err(|mistake| vec![mistake])?;
+        let prices_path = prices_path(&path, &text);
+        let prices = read_file(&prices_path).map_err(|mistake| vec![mistake])?;
+        let mut config = Self::parse(&label, &text, &prices, env)?;
+        config.files = vec![path, prices_path];
+        Ok(config)
+    }
+
+    /// Reads configuration and prices from text; `origin` names them in mistakes.
+    pub fn parse(origin: &str, text: &str, prices: &str, env: &Environment) -> Result<Self, Vec<Mistake>> {
+        let mut reader = Reader { origin, mistakes: Vec::new() };
+        let config = reader.config(text, prices, env);
+        match config {
+            Some(config) if reader.mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(reader.mistakes),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Mistake> {
+    std::fs::read_to_string(path).map_err(|error| Mistake {
+        file: path.display().to_string(),
+        key: String::new(),
+        problem: format!("cannot be read: {error}; give another file with --config"),
+    })
+}
+
+/// `prices_file` of the configuration, relative to it; `prices.toml` beside it when not given.
+fn prices_path(config: &Path, text: &str) -> PathBuf {
+    let table: Table = text.parse().unwrap_or_default();
+    let named = table.get("prices_file").and_then(Value::as_str).unwrap_or("prices.toml");
+    config.parent().unwrap_or(Path::new(".")).join(named)
+}
+
+/// Reads section after section and keeps every mistake.
+struct Reader<'a> {
+    origin: &'a str,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self, text: &str, prices: &str, env: &Environment) -> Option<Config> {
+        let prices = self.prices(prices);
+        let mut table = self.table(self.origin.to_owned(), text)?;
+        let mut whole = Value::Table(std::mem::take(&mut table));
+        env.fill(&mut whole, "", &mut |key, problem| self.mistake(&key, problem));
+        let Value::Table(mut table) = whole else { return None };
+        table.remove("prices_file");
+        let server = self.section_or_default(&mut table, "server");
+        let onnx = self.section_or_default(&mut table, "onnx");
+        let pricing = self.section_or_default(&mut table, "pricing");
+        let cache = self.section_or_default(&mut table, "cache");
+        let complexity = self.section_or_default(&mut table, "complexity");
+        let ledger = self.section_or_default(&mut table, "ledger");
+        let upstreams = self.named::<UpstreamConfig>(&mut table, "upstreams");
+        let routes = self.named::<RouteConfig>(&mut table, "routes");
+        let teams = self.named::<TeamConfig>(&mut table, "teams");
+        let keys: Option<Vec<KeyConfig>> = self.section(&mut table, "keys", Value::Array(Vec::new()));
+        for unknown in table.keys() {
+            let sections = "prices_file, server, onnx, pricing, cache, complexity, ledger, upstreams, routes, teams, keys";
+            self.mistake(unknown, format!("is not a section; there are: {sections}"));
+        }
+        let upstreams: BTreeMap<_, _> =
+            upstreams.into_iter().map(|(name, config)| (UpstreamName::from(&name), config)).collect();
+        let catalog = self.catalog(&routes, &upstreams);
+        let teams = self.teams(teams, &routes);
+        let keys = self.keys(keys.unwrap_or_default(), &teams, &routes);
+        Some(Config {
+            origin: self.origin.to_owned(),
+            files: Vec::new(),
+            server: server?,
+            onnx: onnx?,
+            pricing: pricing?,
+            prices: Arc::new(prices?),
+            upstreams,
+            catalog: catalog?,
+            cache: cache?,
+            complexity: complexity?,
+            ledger: ledger?,
+            teams,
+            keys,
+        })
+    }
+
+    fn mistake(&mut self, key: &str, problem: impl Into<String>) {
+        let (file, key, problem) = (self.origin.to_owned(), key.to_owned(), problem.into());
+        self.mistakes.push(Mistake { file, key, problem });
+    }
+
+    fn table(&mut self, file: String, text: &str) -> Option<Table> {
+        let parsed = text.parse::<Table>();
+        parsed
+            .map_err(|error| {
+                let problem = format!("is not TOML: {}", error.to_string().trim().replace('\n', " "));
+                self.mistakes.push(Mistake { file, key: String::new(), problem });
+            })
+            .ok()
+    }
+
+    fn section<T: serde::de::DeserializeOwned>(
+        &mut self,
+        table: &mut Table,
+        key: &str,
+        default: Value,
+    ) -> Option<T> {
+        let value = table.remove(key).unwrap_or(default);
+        read::section(value, key, &mut |key, problem| self.mistake(&key, problem))
+    }
+
+    fn section_or_default<T: serde::de::DeserializeOwned>(
+        &mut self,
+        table: &mut Table,
+        key: &str,
+    ) -> Option<T> {
+        self.section(table, key, Value::Table(Table::new()))
+    }
+
+    /// A table of sections of one kind; a bad one is left out after its mistakes are noted.
+    fn named<T: serde::de::DeserializeOwned>(&mut self, table: &mut Table, key: &str) -> BTreeMap<String, T> {
+        let entries: Table = self.section_or_default(table, key).unwrap_or_default();
+        let mut read = BTreeMap::new();
+        for (name, value) in entries {
+            let at = format!("{key}.{name}");
+            if let Some(section) = read::section(value, &at, &mut |key, problem| self.mistake(&key, problem))
+            {
+                read.insert(name, section);
+            }
+        }
+        read
+    }
+
+    fn prices(&mut self, text: &str) -> Option<PriceBook> {
+        let file = format!("prices.toml of {}", self.origin);
+        let mut table = self.table(file.clone(), text)?;
+        let entries = table.remove("price").unwrap_or(Value::Array(Vec::new()));
+        let mut found: Vec<(String, String)> = Vec::new();
+        found.extend(
+            table
+                .keys()
+                .map(|key| (key.clone(), "is not known here; prices are `[[price]]` tables".to_owned())),
+        );
+        let entries: Option<Vec<PriceConfig>> =
+            read::section(entries, "price", &mut |key, problem| found.push((key, problem)));
+        let book = entries
+            .and_then(|entries| PriceBook::try_new(&entries).map_err(|mistakes| found.extend(mistakes)).ok());
+        let mistakes = found.into_iter().map(|(key, problem)| Mistake { file: file.clone(), key, problem });
+        self.mistakes.extend(mistakes);
+        book
+    }
+
+    fn catalog(
+        &mut self,
+        routes: &BTreeMap<String, RouteConfig>,
+        upstreams: &BTreeMap<UpstreamName, UpstreamConfig>,
+    ) -> Option<Catalog> {
+        let mut facts: BTreeMap<_, _> =
+            upstreams.iter().map(|(name, config)| (name.clone(), facts_of(config))).collect();
+        let model = "all-MiniLM-L6-v2".to_owned();
+        let embedder = UpstreamFacts { model, free: true, embeddings_only: true, ..UpstreamFacts::default() };
+        if facts.insert(UpstreamName::from(EMBEDDER), embedder).is_some() {
+            self.mistake("upstreams.embedder", "is the name of the built-in embedder; choose another");
+        }
+        for (name, config) in upstreams {
+            if !is_off(config) {
+                config
+                    .mistakes()
+                    .into_iter()
+                    .for_each(|problem| self.mistake(&format!("upstreams.{name}"), problem));
+            }
+        }
+        let built = Catalog::try_new(routes, facts);
+        built
+            .map_err(|mistakes| mistakes.into_iter().for_each(|(key, problem)| self.mistake(&key, problem)))
+            .ok()
+    }
+
+    fn teams(
+        &mut self,
+        teams: BTreeMap<String, TeamConfig>,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> BTreeMap<TeamName, Arc<Team>> {
+        let mut built = BTreeMap::new();
+        for (name, config) in teams {
+            let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
+            for (idx, budget) in config.budgets.iter().enumerate() {
+                if budget.usd < NanoUsd::ZERO {
+                    self.mistake(
+                        &format!("teams.{name}.budgets[{idx}].usd"),
+                        "is negative; give dollars per window",
+                    );
+                }
+            }
+            for (what, limit) in config.limits.given() {
+                if limit == 0 {
+                    self.mistake(
+                        &format!("teams.{name}.limits.{what}"),
+                        "is 0, which would refuse every call; leave it out for no limit",
+                    );
+                }
+            }
+            let name = TeamName::from(&name);
+            let routes = routes.map(|routes| routes.into_iter().collect());
+            let team =
+                Team { name: name.clone(), routes, budgets: config.budgets.into(), limits: config.limits };
+            built.insert(name, Arc::new(team));
+        }
+        built
+    }
+
+    fn keys(
+        &mut self,
+        keys: Vec<KeyConfig>,
+        teams: &BTreeMap<TeamName, Arc<Team>>,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> Vec<KeyRecord> {
+        let mut built: Vec<KeyRecord> = Vec::new();
+        for (idx, config) in keys.into_iter().enumerate() {
+            let at = format!("keys[{idx}]");
+            let (id, team) = (KeyId::from(&config.id), TeamName::from(&config.team));
+            if built.iter().any(|known| known.id == id) {
+                self.mistake(&format!("{at}.id"), format!("`{id}` is used twice; keep one"));
+            }
+            if !teams.contains_key(&team) {
+                self.mistake(
+                    &format!("{at}.team"),
+                    format!("`{team}` is not configured; add `[teams.{team}]`"),
+                );
+            }
+            let routes = self.known_routes(config.routes, &format!("{at}.routes"), routes);
+            match KeyHash::from_hex(&config.hash) {
+                Some(hash) => built.push(KeyRecord {
+                    name: format!("{at} of {}", self.origin),
+                    id,
+                    hash,
+                    team,
+                    routes,
+                    created_ms: 0,
+                    expires_ms: None,
+                    revoked_ms: None,
+                }),
+                None => self.mistake(
+                    &format!("{at}.hash"),
+                    "is not 64 hexadecimal digits; `stiver keys create --toml` prints it",
+                ),
+            }
+        }
+        built
+    }
+
+    fn known_routes(
+        &mut self,
+        named: Option<Vec<String>>,
+        at: &str,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> Option<Vec<RouteName>> {
+        let named = named?;
+        for unknown in named.iter().filter(|name| !routes.contains_key(*name)) {
+            let known = routes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            self.mistake(at, format!("names route `{unknown}`, which is not configured; there are: {known}"));
+        }
+        Some(named.iter().map(RouteName::from).collect())
+    }
+}
+
+/// An upstream whose key is there but empty: its environment variable is not set.
+pub fn is_off(config: &UpstreamConfig) -> bool {
+    config.api_key.as_ref().is_some_and(|key| key.expose_secret().is_empty())
+}
+
+fn facts_of(config: &UpstreamConfig) -> UpstreamFacts {
+    let why_off = "its `api_key` is empty; set the environment variable it names, such as OPENAI_API_KEY";
+    UpstreamFacts {
+        model: config.model.clone(),
+        off: is_off(config).then(|| why_off.to_owned()),
+        free: false,
+        embeddings_only: false,
+        vision: config.supports.vision,
+        tools: config.supports.tools,
+        context_tokens: config.context_tokens,
+        max_output_tokens: config.max_output_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests;

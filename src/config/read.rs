@@ -1,0 +1,160 @@
+//! Turns one TOML table into one section, and collects every mistake on the way.
+//!
+//! A deserializer stops at its first error; here the field at fault is noted, taken out and the
+//! section read again, until it is good or something that must be there is missing.
+
+use serde::de::DeserializeOwned;
+use toml::Value;
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    pub file: String,
+    /// The dotted path of the key, empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and what to do about it.
+    pub problem: String,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let separator = if self.key.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}: {}", self.file, self.key, self.problem)
+    }
+}
+
+/// More mistakes than this in one section are one mistake: it is another file.
+const MAX_MISTAKES: usize = 50;
+
+/// Reads `value`, which stands at `key`, as a `T` without the fields at fault, so that what spans two
+/// sections can still be checked; `None` when nothing could be read.
+pub(super) fn section<T: DeserializeOwned>(
+    mut value: Value,
+    key: &str,
+    mistake: &mut impl FnMut(String, String),
+) -> Option<T> {
+    for _ in 0..MAX_MISTAKES {
+        match serde_path_to_error::deserialize::<_, T>(value.clone()) {
+            Ok(read) => return Some(read),
+            Err(error) => {
+                let path = error.path().to_string();
+                let problem = error.inner().to_string();
+                let problem = problem.trim().replace('\n', " ");
+                let unknown = quoted_after(&problem, "unknown field `");
+                let full = join(key, if path == "." { "" } else { &path });
+                let full = match &unknown {
+                    Some(field) if !full.ends_with(field.as_str()) => join(&full, field),
+                    Some(_) | None => full,
+                };
+                let local = full.strip_prefix(key).unwrap_or(&full).trim_start_matches('.').to_owned();
+                mistake(full, problem);
+                if local.is_empty() || !remove(&mut value, &local) {
+                    return None;
+                }
+            }
+        }
+    }
+    None
+}
+
+fn quoted_after(text: &str, start: &str) -> Option<String> {
+    let (_, rest) = text.split_once(start)?;
+    rest.split_once('`').map(|(name, _)| name.to_owned())
+}
+
+pub(super) fn join(parent: &str, child: &str) -> String {
+    match (parent.is_empty(), child.is_empty()) {
+        (true, _) => child.to_owned(),
+        (_, true) => parent.to_owned(),
+        (false, false) => format!("{parent}.{child}"),
+    }
+}
+
+/// Takes the value at a path such as `ladder[1].up_to` out; says whether it was there.
+fn remove(value: &mut Value, path: &str) -> bool {
+    let steps: Vec<String> =
+        path.replace('[', ".[").split('.').filter(|step| !step.is_empty()).map(str::to_owned).collect();
+    let Some((last, parents)) = steps.split_last() else {
+        return false;
+    };
+    let mut at = value;
+    for step in parents {
+        let next = match (at, index(step)) {
+            (Value::Array(items), Some(idx)) => items.get_mut(idx),
+            (Value::Table(table), _) => table.get_mut(step),
+            _ => None,
+        };
+        match next {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    match (at, index(last)) {
+        (Value::Array(items), Some(idx)) if idx < items.len() => {
+            items.remove(idx);
+            true
+        }
+        (Value::Table(table), _) => table.remove(last).is_some(),
+        _ => false,
+    }
+}
+
+fn index(step: &str) -> Option<usize> {
+    step.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Section {
+        port: u16,
+        name: String,
+        inner: Inner,
+    }
+
+    impl Default for Section {
+        fn default() -> Self {
+            Self { port: 1, name: String::new(), inner: Inner::default() }
+        }
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Inner {
+        rate: f64,
+    }
+
+    #[test]
+    fn every_mistake_of_a_section_is_found_with_its_key() {
+        let value: Value =
+            toml::from_str("port = 'x'\nnmae = 'a'\nname = 3\n[inner]\nrate = 'fast'\nrte = 1").unwrap();
+        let mut found = Vec::new();
+
+        let read: Option<Section> = section(value, "server", &mut |key, problem| found.push((key, problem)));
+
+        let mut keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(
+            keys,
+            ["server.inner.rate", "server.inner.rte", "server.name", "server.nmae", "server.port"]
+        );
+        assert!(found.iter().any(|(_, problem)| problem.contains("expected one of `port`, `name`, `inner`")));
+        assert_eq!(read.unwrap().port, 1);
+    }
+
+    #[test]
+    fn a_good_section_is_read() {
+        let value: Value = toml::from_str("port = 7").unwrap();
+
+        let read: Option<Section> =
+            section(value, "server", &mut |key, problem| unreachable!("{key} {problem}"));
+
+        let read = read.unwrap();
+        assert_eq!((read.port, read.name.as_str(), read.inner.rate), (7, "", 0.0));
+    }
+}

@@ -1,0 +1,165 @@
+//! Every long-lived part, built once: the composition root.
+//!
+//! Answers no call; the pipeline does, with what stands here.
+//!
+//! Invariants: a call sees one configuration from its beginning to its end, whatever is reloaded
+//! meanwhile; a part that cannot be built degrades as the design says, and `/readyz` tells.
+
+mod live;
+mod ready;
+mod reload;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use live::Live;
+pub use ready::Part;
+pub use reload::watch;
+
+use crate::admission::Limiter;
+use crate::cache::embedder::{Embed, Sentence};
+use crate::cache::{Cache, CacheError, Parts};
+use crate::clock::Clock;
+use crate::complexity::Complexity;
+use crate::config::{Config, Environment};
+use crate::ledger::keys::KeyError;
+use crate::ledger::{Ledger, LedgerError};
+use crate::onnx::{Places, Runtime, RuntimeError};
+use crate::team::UpstreamName;
+use crate::telemetry;
+use crate::upstream::Client;
+use crate::upstream::breaker::Breakers;
+
+/// The gateway: everything a call needs that outlives it.
+pub struct Gateway {
+    live: ArcSwap<Live>,
+    pub clock: Clock,
+    pub client: Client,
+    pub breakers: Breakers,
+    pub limiter: Arc<Limiter>,
+    pub cache: Cache,
+    pub max_answer_bytes: usize,
+    pub embedder: Option<Arc<dyn Embed>>,
+    pub complexity: Complexity,
+    pub ledger: Ledger,
+    pub metrics: PrometheusHandle,
+    /// Background work that shutting down waits for.
+    pub tasks: TaskTracker,
+    /// Tells background work and the server to end.
+    pub stop: CancellationToken,
+    runtime_problem: Option<String>,
+    embedder_problem: Option<String>,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the keys cannot be read: {0}")]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("{0}")]
+    Upstream(String),
+    #[error(
+        "server.listen: {0} can be reached from other machines, but there is no key and no team, so anybody could spend; \
+         make a key with `stiver keys create`, or listen on 127.0.0.1"
+    )]
+    OpenToAll(std::net::SocketAddr),
+}
+
+impl Gateway {
+    pub async fn open(config: Config, env: &Environment, clock: Clock) -> Result<Arc<Self>, StartError> {
+        let metrics = telemetry::start_metrics();
+        // Whoever comes first in this process installs it; a second one finds it done.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let tasks = TaskTracker::new();
+        let ledger = Ledger::open(&config.ledger, clock.clone(), tasks.clone()).await?;
+        let runtime = Runtime::open(&places(&config, env));
+        let (embedder, embedder_problem) = open_embedder(&config, runtime.as_ref());
+        let complexity = Complexity::load(&config.complexity, runtime.as_ref());
+        let parts = Parts {
+            embedder: embedder.clone(),
+            data_dir: config.cache.semantic.data_dir.clone(),
+            tasks: tasks.clone(),
+            now_ms: clock.now_ms(),
+        };
+        let cache = Cache::open(&config.cache, parts)?;
+        let client = Client::new(clock.clone());
+        let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
+        let live =
+            Live::build(config, &client, ledger.keys().load_all().await?).map_err(StartError::Upstream)?;
+        if live.key_ring().is_open() && !listen.ip().is_loopback() {
+            return Err(StartError::OpenToAll(listen));
+        }
+        Ok(Arc::new(Self {
+            live: ArcSwap::from_pointee(live),
+            limiter: Limiter::new(clock.clone()),
+            clock,
+            client,
+            breakers: Breakers::default(),
+            cache,
+            max_answer_bytes,
+            embedder,
+            complexity,
+            ledger,
+            metrics,
+            tasks,
+            stop: CancellationToken::new(),
+            runtime_problem: runtime.err().map(|error| error.to_string()),
+            embedder_problem,
+        }))
+    }
+
+    /// The configuration in force now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Upstreams whose breaker is open.
+    pub fn tripped(&self, live: &Live) -> BTreeSet<UpstreamName> {
+        let now = Instant::now();
+        live.upstreams().filter(|name| self.breakers.is_tripped(name, now)).cloned().collect()
+    }
+
+    /// Ends what runs in the background and closes the book. Call it after the last call has ended.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        self.stop.cancel();
+        let closed = self.ledger.close().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        closed
+    }
+}
+
+fn places(config: &Config, env: &Environment) -> Places {
+    Places {
+        configured: config.onnx.library.clone(),
+        environment: env.get("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from),
+        executable: std::env::current_exe().ok(),
+        data_dir: Some(PathBuf::from("target/onnxruntime")),
+    }
+}
+
+type Embedder = (Option<Arc<dyn Embed>>, Option<String>);
+
+fn open_embedder(config: &Config, runtime: Result<&Runtime, &RuntimeError>) -> Embedder {
+    let opened = match runtime {
+        Ok(runtime) => Sentence::open(&config.cache.semantic, runtime)
+            .map(|sentence| Arc::new(sentence) as Arc<dyn Embed>)
+            .map_err(|error| error.to_string()),
+        Err(_) => Err("it needs ONNX Runtime".to_owned()),
+    };
+    match opened {
+        Ok(embedder) => (Some(embedder), None),
+        Err(problem) => (None, Some(problem)),
+    }
+}

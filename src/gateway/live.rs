@@ -1,0 +1,67 @@
+//! What a reload replaces as a whole: the configuration, the upstreams it names and the keys.
+//!
+//! Invariants: every upstream that is on has been built; a reload never leaves half of the old with
+//! half of the new.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::admission::KeyRing;
+use crate::config::{Config, EMBEDDER, is_off};
+use crate::team::{KeyRecord, RouteName, UpstreamName};
+use crate::upstream::{Client, Upstream};
+
+#[derive(Debug)]
+pub struct Live {
+    pub config: Config,
+    upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Keys made by the command line appear while the configuration stays.
+    key_ring: ArcSwap<KeyRing>,
+}
+
+impl Live {
+    pub fn build(config: Config, client: &Client, stored: Vec<KeyRecord>) -> Result<Self, String> {
+        let mut upstreams = BTreeMap::new();
+        for (name, section) in config.upstreams.iter().filter(|(_, section)| !is_off(section)) {
+            let upstream =
+                Upstream::try_new(name.clone(), section, client).map_err(|error| error.to_string())?;
+            upstreams.insert(name.clone(), upstream);
+        }
+        let key_ring = ArcSwap::from_pointee(ring(&config, stored));
+        Ok(Self { config, upstreams, key_ring })
+    }
+
+    /// An upstream of a plan. Plans name only what is on.
+    pub fn upstream(&self, name: &UpstreamName) -> &Upstream {
+        self.upstreams.get(name).expect("a plan names only upstreams that are on, and those are built")
+    }
+
+    pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamName> {
+        self.upstreams.keys()
+    }
+
+    pub fn key_ring(&self) -> Arc<KeyRing> {
+        self.key_ring.load_full()
+    }
+
+    /// Takes the keys as they stand in the database now.
+    pub fn set_stored_keys(&self, stored: Vec<KeyRecord>) {
+        self.key_ring.store(Arc::new(ring(&self.config, stored)));
+    }
+
+    /// The model that savings of a route are measured against.
+    pub fn baseline_model(&self, route: &RouteName) -> Option<&str> {
+        let name = self.config.catalog.route(route)?.baseline.as_ref()?;
+        if name.as_str() == EMBEDDER {
+            return None;
+        }
+        Some(self.config.catalog.upstream(name).model.as_str())
+    }
+}
+
+/// Keys of the file and of the database; the file's win, because it is the operator's last word.
+fn ring(config: &Config, stored: Vec<KeyRecord>) -> KeyRing {
+    KeyRing::new(config.teams.clone(), stored.into_iter().chain(config.keys.iter().cloned()))
+}

@@ -1,0 +1,108 @@
+//! Follows changes from outside: the configuration file, SIGHUP, and keys made by the command line.
+//!
+//! Does not change what is opened once (address, stores, models); such a change is told, and waits for a restart.
+//!
+//! Invariants: a reload is all or nothing; a bad file keeps the last good one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::{Gateway, Live};
+use crate::config::{Config, Environment};
+use crate::telemetry::events::ConfigReloaded;
+
+/// Editors write a file in several steps; this is after the last of them.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How long a key made or revoked by the command line may take to count.
+const KEYS_EVERY: Duration = Duration::from_secs(2);
+
+impl Gateway {
+    /// Reads the configuration again; what is wrong with it, if anything.
+    pub async fn reload(&self, env: &Environment) -> Vec<String> {
+        let before = self.live();
+        let problems = match self.read_again(&before, env).await {
+            Ok(live) => {
+                self.live.store(Arc::new(live));
+                Vec::new()
+            }
+            Err(problems) => problems,
+        };
+        ConfigReloaded { problems: &problems }.emit();
+        problems
+    }
+
+    async fn read_again(&self, before: &Live, env: &Environment) -> Result<Live, Vec<String>> {
+        let file = before.config.files.first().map(PathBuf::as_path);
+        let config = Config::load(file, env)
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        if config.server != before.config.server || config.ledger != before.config.ledger {
+            tracing::warn!("changes to [server] and [ledger] take effect at the next start");
+        }
+        let stored = self.ledger.keys().load_all().await.map_err(|error| vec![error.to_string()])?;
+        Live::build(config, &self.client, stored).map_err(|problem| vec![problem])
+    }
+
+    async fn refresh_keys(&self) {
+        match self.ledger.keys().load_all().await {
+            Ok(stored) => self.live().set_stored_keys(stored),
+            Err(error) => tracing::warn!("keys were not read again, the last ones stay in force: {error}"),
+        }
+    }
+}
+
+/// Follows changes until the gateway stops. `hangups` tells of SIGHUP.
+pub async fn watch(gateway: Arc<Gateway>, env: Environment, mut hangups: mpsc::Receiver<()>) {
+    let (changed, mut changes) = mpsc::channel(1);
+    let watcher = watch_files(&gateway.live().config.files, changed);
+    let mut keys_due = tokio::time::interval(KEYS_EVERY);
+    loop {
+        tokio::select! {
+            () = gateway.stop.cancelled() => break,
+            _ = keys_due.tick() => gateway.refresh_keys().await,
+            Some(()) = hangups.recv() => {
+                gateway.reload(&env).await;
+            }
+            Some(()) = changes.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                while changes.try_recv().is_ok() {}
+                gateway.reload(&env).await;
+            }
+        }
+    }
+    drop(watcher);
+}
+
+/// Watches the folders: an editor that replaces a file would escape a watch on the file itself.
+fn watch_files(files: &[PathBuf], changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+    let on_event = move |event: notify::Result<notify::Event>| {
+        let is_ours = |event: &notify::Event| {
+            !event.kind.is_access()
+                && event
+                    .paths
+                    .iter()
+                    .any(|path| path.file_name().is_some_and(|name| names.iter().any(|known| known == name)))
+        };
+        if event.as_ref().is_ok_and(is_ours) {
+            // A full channel has a reload waiting already.
+            let _ = changed.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(on_event)
+        .map_err(|error| tracing::warn!("changes of the configuration are not noticed, send SIGHUP: {error}"))
+        .ok()?;
+    for file in files {
+        let folder = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(std::path::Path::new("."));
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(folder = %folder.display(), "is not watched, send SIGHUP instead: {error}");
+        }
+    }
+    Some(watcher)
+}

@@ -1,0 +1,53 @@
+//! The life of a call, on one page.
+//!
+//! Stages are functions; their order is data flow: each takes the values it needs and returns one new
+//! value. This file decides the order and nothing else.
+//!
+//! Invariants: nothing goes upstream without a [`hold::Held`], which only `hold` makes from a plan and
+//! an admitted caller; whatever stage ends a call, what it set aside is posted or released exactly once.
+
+mod admit;
+mod call;
+mod dispatch;
+mod explain;
+mod hold;
+mod local;
+mod lookup;
+mod meter;
+mod plan;
+mod replay;
+mod reply;
+mod score;
+mod settle;
+mod stream;
+
+use std::sync::Arc;
+
+use admit::admit;
+pub use call::{Call, Options};
+pub use explain::explain;
+pub use reply::{Facts, Reply, ReplyBody};
+
+use crate::error::Result;
+use crate::gateway::Gateway;
+use dispatch::dispatch;
+use hold::hold;
+use lookup::{Lookup, lookup};
+use plan::plan;
+use replay::replay;
+use score::score;
+use settle::settle;
+
+/// Answers one call. The stages read in the order they run.
+pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
+    let admitted = admit(gateway, &call)?;
+    let fill = match lookup(gateway, &admitted, &call).await {
+        Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
+        Lookup::Miss(fill) => fill,
+    };
+    let scored = score(gateway, &admitted, &call).await;
+    let planned = plan(gateway, &admitted, &call, scored)?;
+    let held = hold(gateway, &admitted, &call, &planned, fill.outcome())?;
+    let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
+    Ok(settle(gateway, admitted, call, fill, answered))
+}

@@ -1,0 +1,199 @@
+//! Stage 6: asks the upstreams of a plan in order until one answers.
+//!
+//! Does not choose them and does not read answers; `upstream` judges failures, this stage obeys.
+//!
+//! Invariants: every attempt is journalled before its first byte is sent; after the first byte of an
+//! answer no other upstream is asked; when all fail, the hold is voided and the error says what was tried.
+
+use std::time::{Duration, Instant};
+
+use super::admit::Admitted;
+use super::call::Call;
+use super::hold::Held;
+use super::local;
+use super::meter::emit_ended;
+use super::plan::Planned;
+use crate::chat::Request;
+use crate::config::EMBEDDER;
+use crate::error::{Error, Result};
+use crate::gateway::Gateway;
+use crate::ledger::Hold;
+use crate::ledger::entry::Outcome;
+use crate::routing::Attempt;
+use crate::team::UpstreamName;
+use crate::telemetry::events::AttemptFailed;
+use crate::upstream::outcome::Retry;
+use crate::upstream::{Answer, Ask, Upstream, UpstreamError, breaker};
+
+/// An answer that has begun, and who gives it.
+pub(super) struct Answered {
+    pub held: Held,
+    pub answer: Answer,
+    pub attempt: Attempt,
+    pub is_local: bool,
+    /// When the attempt that answers was sent; what came before is our own time.
+    pub sent_at: Instant,
+    pub first_byte_at: Instant,
+}
+
+pub(super) async fn dispatch(
+    gateway: &Gateway,
+    admitted: &Admitted,
+    call: &Call,
+    planned: &Planned,
+    held: Held,
+) -> Result<Answered> {
+    let mut sending = Sending { gateway, call, hold: held.hold, n_attempts: 0, needs_context: None };
+    let mut failed: Option<Error> = None;
+    for attempt in planned.plan.attempts() {
+        if attempt.upstream.as_str() == EMBEDDER {
+            return sending.answer_locally(attempt).await;
+        }
+        let upstream = admitted.live.upstream(&attempt.upstream);
+        if sending.needs_context.is_some_and(|least| upstream.context_tokens.unwrap_or(u64::MAX) <= least) {
+            continue;
+        }
+        match sending.attempt(upstream, attempt).await {
+            Attempted::Answered(answered) => return Ok(answered.into_answered(sending.hold, attempt)),
+            Attempted::Next(error) => failed = Some(error),
+            Attempted::Stop(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let error = failed.unwrap_or_else(|| Error::internal("a plan without an attempt was dispatched"));
+    Err(sending.give_up(error))
+}
+
+/// The state of a call while upstreams are asked.
+struct Sending<'a> {
+    gateway: &'a Gateway,
+    call: &'a Call,
+    hold: Hold,
+    n_attempts: u32,
+    /// The prompt was too long for an upstream with this much context.
+    needs_context: Option<u64>,
+}
+
+enum Attempted {
+    Answered(Beginning),
+    Next(Error),
+    Stop(Error),
+}
+
+struct Beginning {
+    answer: Answer,
+    sent_at: Instant,
+    first_byte_at: Instant,
+}
+
+impl Beginning {
+    fn into_answered(self, hold: Hold, attempt: &Attempt) -> Answered {
+        let Self { answer, sent_at, first_byte_at } = self;
+        let held = Held { hold };
+        Answered { held, answer, attempt: attempt.clone(), is_local: false, sent_at, first_byte_at }
+    }
+}
+
+impl Sending<'_> {
+    /// Asks one upstream, again as often as its configuration and its failures allow.
+    async fn attempt(&mut self, upstream: &Upstream, attempt: &Attempt) -> Attempted {
+        let mut n_failed = 0;
+        loop {
+            let Ok(permit) = self.gateway.breakers.permit(&upstream.name, &upstream.breaker, Instant::now())
+            else {
+                return Attempted::Next(tripped(attempt));
+            };
+            self.n_attempts += 1;
+            if let Err(refused) = self.hold.sent(&attempt.upstream, &attempt.model, self.n_attempts) {
+                return Attempted::Stop(Error::of_hold(&refused, self.gateway.clock.now_ms()));
+            }
+            let sent_at = Instant::now();
+            let failure = match self.send(upstream).await {
+                Ok(answer) => {
+                    permit.record(breaker::Outcome::Success, Instant::now());
+                    return Attempted::Answered(Beginning { answer, sent_at, first_byte_at: Instant::now() });
+                }
+                Err(failure) => failure,
+            };
+            let verdict = failure.verdict();
+            let outcome = if verdict.counts_against_breaker {
+                breaker::Outcome::Failure
+            } else {
+                breaker::Outcome::Success
+            };
+            permit.record(outcome, Instant::now());
+            report(&attempt.upstream, &failure);
+            n_failed += 1;
+            match verdict.retry {
+                Retry::Same if n_failed <= upstream.max_retries => {
+                    let wait = upstream.backoff.wait(n_failed, rand::random(), verdict.retry_after);
+                    tokio::time::sleep(wait).await;
+                }
+                Retry::Same | Retry::Next => return Attempted::Next(failure.into()),
+                Retry::Larger => {
+                    self.needs_context = Some(upstream.context_tokens.unwrap_or(u64::MAX));
+                    return Attempted::Next(failure.into());
+                }
+                Retry::Never => return Attempted::Stop(failure.into()),
+            }
+        }
+    }
+
+    async fn send(&self, upstream: &Upstream) -> std::result::Result<Answer, UpstreamError> {
+        let Request { endpoint, fields, stream, .. } = &self.call.request;
+        let ask = Ask { endpoint: *endpoint, fields, stream: *stream, call_id: self.call.id };
+        upstream.send(&ask).await
+    }
+
+    async fn answer_locally(mut self, attempt: &Attempt) -> Result<Answered> {
+        self.n_attempts += 1;
+        let sent_at = Instant::now();
+        match local::embed(self.gateway, &self.call.request).await {
+            Ok(whole) => {
+                let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
+                Ok(Answered {
+                    held,
+                    answer: Answer::Whole(Box::new(whole)),
+                    attempt,
+                    is_local: true,
+                    sent_at,
+                    first_byte_at: Instant::now(),
+                })
+            }
+            Err(error) => Err(self.give_up(error)),
+        }
+    }
+
+    /// Nothing was answered: the money is released, and the row says how the call ended.
+    fn give_up(self, mut error: Error) -> Error {
+        error.n_attempts = self.n_attempts;
+        let mut entry = self.hold.draft().clone();
+        if self.n_attempts > 0 {
+            entry.outcome = Outcome::UpstreamError;
+            entry.status = error.status;
+            entry.estimated = false;
+            entry.total_ms = u64::try_from(self.call.age().as_millis()).unwrap_or(u64::MAX);
+            emit_ended(&entry, Duration::ZERO);
+            self.hold.void(entry);
+        }
+        error
+    }
+}
+
+fn tripped(attempt: &Attempt) -> Error {
+    let message =
+        format!("upstream `{}` failed repeatedly and is being left alone for a moment", attempt.upstream);
+    let mut error =
+        Error::new(crate::error::Blame::Upstream, 503, "server_error", message).with_code("no_upstream");
+    error.retry_after_ms = Some(1_000);
+    error
+}
+
+/// Tells the operator of a failure, before an answer or in the middle of one.
+pub(super) fn report(upstream: &UpstreamName, failure: &UpstreamError) {
+    let detail =
+        failure.detail().map_or_else(|| failure.to_string(), |detail| format!("{failure}: {detail}"));
+    AttemptFailed { upstream: upstream.as_str(), reason: failure.reason(), detail: &detail }.emit();
+}

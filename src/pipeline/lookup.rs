@@ -1,0 +1,55 @@
+//! Stage 2: whether an earlier answer may be given again.
+//!
+//! Never fails: a cache that is down is a miss.
+
+use super::admit::Admitted;
+use super::call::Call;
+use crate::cache::policy::{Eligibility, RequestFacts, eligibility};
+use crate::cache::{Fill, Found, Hit, Question};
+use crate::chat::Endpoint;
+use crate::gateway::Gateway;
+use crate::ledger::entry::CacheOutcome;
+
+/// What the caches said.
+pub(super) enum Lookup {
+    Hit(Hit),
+    Miss(Filling),
+}
+
+/// What to do with the answer that somebody else has to give now.
+pub(super) enum Filling {
+    /// Put it here; others may be waiting for it.
+    Fill(Fill),
+    /// Keep nothing.
+    Bypass,
+}
+
+impl Filling {
+    pub(super) fn outcome(&self) -> CacheOutcome {
+        match self {
+            Self::Fill(_) => CacheOutcome::Miss,
+            Self::Bypass => CacheOutcome::Bypass,
+        }
+    }
+}
+
+pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) -> Lookup {
+    let config = &admitted.live.config.cache;
+    let open = eligibility(&RequestFacts::of(&call.request), config.max_temperature);
+    let Eligibility { exact: Ok(()), semantic } = open else {
+        return Lookup::Miss(Filling::Bypass);
+    };
+    let canonical = &admitted.canonical;
+    let compares_by_meaning = semantic.is_ok() && call.request.endpoint == Endpoint::Chat;
+    let question = Question {
+        exact: canonical.exact,
+        scope: canonical.scope,
+        text: canonical.question.as_deref().filter(|_| compares_by_meaning),
+        control: call.options.control,
+    };
+    match gateway.cache.find(&question, call.ts_ms).await {
+        Found::Hit(hit) => Lookup::Hit(hit),
+        Found::Miss(fill) => Lookup::Miss(Filling::Fill(fill)),
+        Found::Bypass(_) => Lookup::Miss(Filling::Bypass),
+    }
+}

@@ -1,0 +1,58 @@
+//! Stage 4: where the call goes. Gathers the facts; `routing::decide` decides.
+
+use std::collections::BTreeSet;
+
+use super::admit::Admitted;
+use super::call::Call;
+use crate::complexity::Scored;
+use crate::error::{Blame, Error, Result};
+use crate::gateway::Gateway;
+use crate::prompt::most_input_tokens;
+use crate::routing::{Facts, Plan, decide};
+use crate::team::UpstreamName;
+
+/// A plan and the score it was made from.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub plan: Plan,
+    pub scored: Option<Scored>,
+}
+
+pub(super) fn plan(
+    gateway: &Gateway,
+    admitted: &Admitted,
+    call: &Call,
+    scored: Option<Scored>,
+) -> Result<Planned> {
+    let config = &admitted.live.config;
+    let tripped: BTreeSet<UpstreamName> = gateway.tripped(&admitted.live);
+    let request = &call.request;
+    let facts = Facts {
+        endpoint: request.endpoint,
+        // A route with one rung is not scored and does not look at it.
+        score: scored.map_or(1.0, |scored| scored.score),
+        min_tier: call.options.min_tier.as_ref(),
+        has_media: request.has_media(),
+        has_tools: request.has_tools,
+        most_input_tokens: most_input_tokens(request),
+        max_output_tokens: request.max_output_tokens,
+        n_choices: request.n_choices,
+        tripped: &tripped,
+        prices: &config.prices,
+        unknown_price: config.pricing.unknown_price,
+        now_ms: call.ts_ms,
+    };
+    let plan = decide(&config.catalog, &request.route, &facts)?;
+    match call.options.max_cost {
+        Some(max_cost) if plan.ceiling > max_cost => Err(too_dear(&plan, max_cost)),
+        Some(_) | None => Ok(Planned { plan, scored }),
+    }
+}
+
+fn too_dear(plan: &Plan, max_cost: crate::money::NanoUsd) -> Error {
+    let message = format!(
+        "this call could cost up to ${}, above the ${max_cost} of `x-stiver-max-cost-usd`; lower `max_tokens` or raise the header",
+        plan.ceiling
+    );
+    Error::new(Blame::Policy, 400, "invalid_request_error", message).with_code("max_cost_exceeded")
+}

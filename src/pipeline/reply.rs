@@ -1,0 +1,75 @@
+//! What a call came to: the facts a client is told in headers, and the body.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use crate::admission::RateState;
+use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
+use crate::money::NanoUsd;
+use crate::team::TierName;
+
+/// An answer on its way to the client.
+pub struct Reply {
+    pub facts: Facts,
+    pub body: ReplyBody,
+}
+
+pub enum ReplyBody {
+    Whole(Bytes),
+    /// Server-sent events, framed.
+    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+/// What the headers say. Costs are absent where they are not known before the body is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    pub path: AnswerPath,
+    pub cache: CacheOutcome,
+    pub model: Option<String>,
+    pub tier: Option<TierName>,
+    pub score: Option<f32>,
+    pub cost: Option<NanoUsd>,
+    pub saved: Option<NanoUsd>,
+    pub similarity: Option<f32>,
+    pub age_s: Option<u64>,
+    pub n_attempts: u32,
+    pub overhead: Duration,
+    pub budget_remaining: Option<NanoUsd>,
+    pub requests: Option<RateState>,
+    pub tokens: Option<RateState>,
+}
+
+impl Facts {
+    /// The facts of a posted row.
+    pub fn of(entry: &Entry) -> Self {
+        Self {
+            path: entry.path,
+            cache: entry.cache,
+            model: entry.model.clone(),
+            tier: entry.tier.clone(),
+            score: entry.score,
+            cost: entry.cost,
+            saved: saved(entry),
+            similarity: entry.similarity,
+            age_s: None,
+            n_attempts: entry.attempts,
+            overhead: Duration::from_micros(entry.overhead_us),
+            budget_remaining: None,
+            requests: None,
+            tokens: None,
+        }
+    }
+
+    /// The facts of an answer that is still being given: its cost is not known yet.
+    pub fn before_end(entry: &Entry) -> Self {
+        Self { cost: None, saved: None, ..Self::of(entry) }
+    }
+}
+
+/// What the baseline would have cost more than the call did.
+pub(super) fn saved(entry: &Entry) -> Option<NanoUsd> {
+    Some(entry.baseline? - entry.cost?)
+}
