@@ -4,7 +4,7 @@
 //! classifier cannot answer in time the heuristic answers, and the result says which and why.
 //!
 //! Invariants: a score is finite and in [0, 1]; scoring takes at most the deadline, plus microseconds for
-//! the heuristic; what is read of a text is bounded whatever its length (see [`capped`]).
+//! the heuristic; what is read of a text is bounded whatever its length (see `capped`).
 
 mod classifier;
 mod heuristic;
