@@ -31,7 +31,7 @@ pub enum UpstreamError {
     Empty,
     #[error("the upstream's answer ended before it was complete")]
     Truncated { detail: String },
-    #[error("the upstream's answer is not valid JSON")]
+    #[error("the upstream's answer is not one that can be read")]
     Malformed { detail: String },
     #[error("the upstream's answer is longer than {limit_bytes} bytes")]
     TooLong { limit_bytes: usize },

@@ -120,6 +120,7 @@ pub struct WholeFacts {
 pub enum Unreadable {
     /// The JSON ends before it is complete.
     CutOff,
+    /// Not JSON, or not of the shape that answers have.
     NotJson(String),
     /// It is an error report.
     Reported(Report),
@@ -140,6 +141,9 @@ pub fn from_wire(body: &[u8]) -> Result<WholeFacts, Unreadable> {
     let wire: WireWhole<'_> = object(body)?;
     if let Some(error) = wire.error.filter(|error| is_truthy(error)) {
         return Err(Unreadable::Reported(Report::of(error)));
+    }
+    if wire.choices.is_none() && wire.data.is_none() {
+        return Err(Unreadable::NotJson("an object with neither `choices` nor `data`".to_owned()));
     }
     Ok(WholeFacts {
         usage: wire.usage.and_then(|raw| Usage::from_openai(raw.get())),
@@ -217,6 +221,10 @@ fn is_truthy(raw: &RawValue) -> bool {
 
 #[derive(Deserialize)]
 struct WireWhole<'a> {
+    #[serde(default)]
+    choices: Option<IgnoredAny>,
+    #[serde(default)]
+    data: Option<IgnoredAny>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
     #[serde(borrow, default)]

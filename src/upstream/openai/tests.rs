@@ -1,6 +1,10 @@
 //! What goes out, and what is read of what comes back.
 
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
 use super::*;
+use crate::chat::{Endpoint, Request};
 
 fn wire(client: &str, stream: StreamMode) -> String {
     let fields = Fields::parse(client.as_bytes()).unwrap();
@@ -74,7 +78,9 @@ fn what_is_no_answer_is_told_apart() {
     let reported = from_wire(br#"{"error":{"message":"no","code":429}}"#).unwrap_err();
     let expected = Report { message: "no".into(), status: Some(429), ..Report::default() };
     assert_eq!(reported, Unreadable::Reported(expected));
+    assert!(matches!(from_wire(br#"{"detail":"hello"}"#), Err(Unreadable::NotJson(_))));
     assert!(from_wire(br#"{"error":null,"choices":[]}"#).is_ok());
+    assert!(from_wire(br#"{"object":"list","data":[]}"#).is_ok());
 }
 
 #[test]
@@ -142,4 +148,67 @@ fn the_end_and_errors_are_known_in_a_stream() {
     assert!(matches!(from_event(b"{choices}"), Err(Unreadable::NotJson(_))));
     assert!(matches!(from_event(br#"{"error":{"message":"x"}}"#), Err(Unreadable::Reported(_))));
     assert!(from_event(br#"{"error":null,"choices":[]}"#).is_ok());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("\\PC{0,6}", inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_request_that_is_read_goes_out_and_can_be_read_again(
+        route in "\\PC{1,12}",
+        content in "\\PC{0,40}",
+        stream in any::<Option<bool>>(),
+        more in prop::collection::btree_map("x_\\PC{0,8}", any_json(), 0..5),
+    ) {
+        let mut body = json!(more);
+        body["messages"] = json!([{"role": "user", "content": content}]);
+        body["model"] = json!(route);
+        body["stream"] = json!(stream);
+        let request = Request::parse(Endpoint::Chat, body.to_string().as_bytes()).unwrap();
+        let mode = if request.stream { StreamMode::Stream } else { StreamMode::Whole };
+
+        let same = to_wire(&request.fields, request.route.as_str(), mode);
+        let asked = Request::parse(Endpoint::Chat, &to_wire(&request.fields, "m", StreamMode::StreamWithUsage));
+
+        prop_assert_eq!(&same[..], &request.fields.to_json()[..]);
+        prop_assert_eq!(serde_json::from_slice::<Value>(&same).unwrap(), body);
+        let asked = asked.unwrap();
+        prop_assert!(asked.stream && asked.include_usage && asked.route.as_str() == "m");
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"model\"", "\"messages\"", "\"choices\"", "\"usage\"", "\"delta\"",
+                "\"error\"", "\"\\ud800\"", "\"a\"", "1e999", "-0", "null", "true", "\"stream_options\"", " ", "\u{0}",
+            ]),
+            0..24,
+        ),
+        noise in prop::collection::vec(any::<u8>(), 0..8),
+    ) {
+        let bytes = [parts.concat().into_bytes(), noise].concat();
+
+        for endpoint in [Endpoint::Chat, Endpoint::Completions, Endpoint::Embeddings] {
+            if let Ok(request) = Request::parse(endpoint, &bytes) {
+                prop_assert!(!request.route.as_str().is_empty());
+            }
+        }
+        let event = from_event(&bytes);
+        prop_assert_eq!(event == Ok(ChunkKind::Done), bytes.trim_ascii() == b"[DONE]");
+        prop_assert!(from_error_wire(&bytes).status.is_none());
+    }
 }
