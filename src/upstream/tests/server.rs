@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,6 +17,8 @@ pub(super) enum Step {
     Write(String),
     /// Reads until the other side closes, and reports that.
     AwaitClose,
+    /// Goes on when the test says so.
+    AwaitGo,
     /// Closes so that the other side sees a reset.
     Reset,
 }
@@ -24,6 +27,7 @@ pub(super) struct Server {
     pub(super) addr: SocketAddr,
     requests: UnboundedReceiver<String>,
     closed: UnboundedReceiver<()>,
+    go: Sender<()>,
 }
 
 impl Server {
@@ -33,17 +37,22 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let (request_tx, requests) = unbounded_channel();
         let (closed_tx, closed) = unbounded_channel();
+        let (go, go_rx) = channel();
         std::thread::spawn(move || {
             for script in scripts {
                 let (socket, _) = listener.accept().unwrap();
-                follow(socket, &script, &request_tx, &closed_tx);
+                follow(socket, &script, (&request_tx, &closed_tx, &go_rx));
             }
         });
-        Self { addr, requests, closed }
+        Self { addr, requests, closed, go }
     }
 
     pub(super) async fn request(&mut self) -> String {
         soon(self.requests.recv()).await
+    }
+
+    pub(super) fn go(&self) {
+        self.go.send(()).unwrap();
     }
 
     pub(super) async fn closed(&mut self) {
@@ -59,12 +68,9 @@ async fn soon<T>(event: impl Future<Output = Option<T>>) -> T {
         .expect("the server is gone")
 }
 
-fn follow(
-    mut socket: TcpStream,
-    script: &[Step],
-    requests: &UnboundedSender<String>,
-    closed: &UnboundedSender<()>,
-) {
+type Signals<'a> = (&'a UnboundedSender<String>, &'a UnboundedSender<()>, &'a Receiver<()>);
+
+fn follow(mut socket: TcpStream, script: &[Step], (requests, closed, go): Signals<'_>) {
     socket.set_nodelay(true).unwrap();
     for step in script {
         match step {
@@ -84,6 +90,7 @@ fn follow(
                 while socket.read(&mut rest).is_ok_and(|n| n > 0) {}
                 let _ = closed.send(());
             }
+            Step::AwaitGo => go.recv().unwrap(),
             Step::Reset => {
                 rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
                 return;
