@@ -12,6 +12,7 @@ pub mod message;
 pub mod replay;
 pub mod request;
 pub mod rewrite;
+pub mod shape;
 pub mod usage;
 
 pub use assemble::Assembler;

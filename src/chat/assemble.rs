@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::members::{Members, is_null};
+use super::shape::{Added, Field, Shapes};
 
 /// Objects within a delta are merged this deep; below, the last one counts.
 const MAX_DEPTH: usize = 6;
@@ -25,21 +26,26 @@ pub struct Assembler {
     /// The fields of the answer, each as it was last given.
     answer: Merged,
     choices: BTreeMap<u32, Merged>,
+    shapes: Shapes,
 }
 
 impl Assembler {
     /// Gives up when the answer outgrows `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
         let room = Room { left_bytes: Some(limit_bytes) };
-        Self { room, answer: Merged::default(), choices: BTreeMap::new() }
+        Self { room, answer: Merged::default(), choices: BTreeMap::new(), shapes: Shapes::default() }
     }
 
     pub fn push(&mut self, chunk_json: &str) {
         if self.room.left_bytes.is_none() {
             return;
         }
-        if self.merge(chunk_json).is_none() {
-            self.room.left_bytes = None;
+        let added = self.shapes.read(chunk_json.as_bytes());
+        if added.and_then(|added| self.append(&added)).is_none() {
+            if self.merge(chunk_json).is_none() {
+                self.room.left_bytes = None;
+            }
+            self.shapes.learn(chunk_json.as_bytes());
         }
         if self.room.left_bytes.is_none() {
             self.answer = Merged::default();
@@ -67,6 +73,22 @@ impl Assembler {
         }
         object.end();
         Some(out.into())
+    }
+
+    /// Adds text to a field that has some already; all else in the chunk was merged with an earlier one.
+    fn append(&mut self, added: &Added<'_>) -> Option<()> {
+        let choice = self.choices.get_mut(&added.choice_idx)?;
+        let part = match added.field {
+            Field::Text => choice.get_mut("text")?,
+            Field::Content => match choice.get_mut("message")? {
+                Part::Object(message) => message.get_mut("content")?,
+                Part::Last(_) | Part::Text(_) | Part::Items(_) | Part::Indexed(_) => return None,
+            },
+        };
+        let Part::Text(text) = part else { return None };
+        self.room.take(added.inner.len());
+        text.push_str(added.inner);
+        Some(())
     }
 
     fn merge(&mut self, chunk_json: &str) -> Option<()> {
@@ -234,6 +256,10 @@ struct Merged(Vec<(String, Part)>);
 impl Merged {
     fn get(&self, name: &str) -> Option<&Part> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, part)| part)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Part> {
+        self.0.iter_mut().find(|(known, _)| known == name).map(|(_, part)| part)
     }
 
     fn last(&self, name: &str) -> Option<&str> {

@@ -20,6 +20,7 @@ use super::event_stream::{Event, EventTooLong, Parser};
 use super::openai::{self, ChunkFacts, ChunkKind, Unreadable};
 use super::outcome::{self, Phase};
 use crate::chat::Usage;
+use crate::chat::shape::Shapes;
 
 /// How long to wait for the end of a body that is over, so that its connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -143,6 +144,7 @@ pub struct AnswerStream {
     /// Read ahead by [`AnswerStream::begin`].
     first: Option<StreamItem>,
     progress: Progress,
+    shapes: Shapes,
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +183,7 @@ impl AnswerStream {
             failure: None,
             first: None,
             progress: Progress { n_expected: n_choices, ..Progress::default() },
+            shapes: Shapes::default(),
         };
         match stream.next().await.transpose()? {
             Some(StreamItem::Done) | None => Err(UpstreamError::Empty),
@@ -247,6 +250,18 @@ impl AnswerStream {
     }
 
     fn item_of(&mut self, event: Event) -> Result<StreamItem, UpstreamError> {
+        if event.name.is_none()
+            && let Some(added) = self.shapes.read(&event.data)
+        {
+            let (n_choices, content_chars) = (1, added.n_chars);
+            return Ok(StreamItem::Chunk {
+                data: event.data,
+                usage: None,
+                n_choices,
+                has_finish: false,
+                content_chars,
+            });
+        }
         let facts = match openai::from_event(&event.data) {
             Ok(ChunkKind::Done) => {
                 self.progress.is_done = true;
@@ -263,6 +278,7 @@ impl AnswerStream {
             let report = Box::new(openai::from_error_wire(&event.data));
             return Err(UpstreamError::Reported { report, body: event.data });
         }
+        self.shapes.learn(&event.data);
         let ChunkFacts { usage, choices, n_choices, finished, content_chars } = facts;
         self.progress.has_begun = true;
         self.progress.choices |= choices;

@@ -1,10 +1,13 @@
 //! One attempt against a server that says exactly the bytes a test wants.
 
 mod failures;
+mod multiplexed;
 mod server;
 mod sockets;
 
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::*;
 use server::{Server, Step, event, stream_head, whole};
@@ -148,6 +151,26 @@ async fn a_stream_that_never_says_done_is_complete_when_every_choice_ended() {
         }
         assert!(stream.next().await.is_none());
     }
+}
+
+#[tokio::test]
+async fn chunks_that_look_alike_are_told_apart_by_their_text() {
+    let texts = ["", "a", r#"\n\"b"#, r"\u00e9", "é"];
+    let chunks = texts.map(|text| HELLO.replace("hello", text));
+    let mut script = vec![Step::Read, Step::Write(stream_head())];
+    script.extend(chunks.iter().map(|data| Step::Write(event(data))));
+    script.push(Step::Write([event(STOP), event("[DONE]")].concat()));
+    let server = Server::start(vec![script]);
+
+    let mut stream = send_stream(&upstream(&server, "")).await;
+    let mut found = Vec::new();
+    while let Some(Ok(StreamItem::Chunk { data, content_chars, has_finish: false, .. })) = stream.next().await
+    {
+        found.push((data, content_chars));
+    }
+
+    let expected = chunks.into_iter().map(Bytes::from).zip([0, 1, 3, 1, 1]);
+    assert_eq!(found, expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]

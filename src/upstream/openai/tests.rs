@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::chat::shape::Shapes;
 use crate::chat::{Endpoint, Request};
 
 fn wire(client: &str, stream: StreamMode) -> String {
@@ -187,6 +188,24 @@ proptest! {
         prop_assert_eq!(serde_json::from_slice::<Value>(&same).unwrap(), body);
         let asked = asked.unwrap();
         prop_assert!(asked.stream && asked.include_usage && asked.route.as_str() == "m");
+    }
+
+    #[test]
+    fn a_chunk_read_by_its_shape_counts_as_if_it_were_parsed(
+        learned in "\\PC{0,10}",
+        text in "(\\PC|\n|\t|\"|\\\\|\u{1}){0,20}",
+    ) {
+        let chunk = |text: &str| json!({"choices": [{"index": 0, "delta": {"content": text}}]}).to_string();
+        let mut shapes = Shapes::default();
+        shapes.learn(chunk(&learned).as_bytes());
+
+        let (text, is_plain) = (chunk(&text), !text.contains('\u{1}'));
+        let added = shapes.read(text.as_bytes());
+
+        prop_assert_eq!(added.is_some(), is_plain);
+        if let Some(added) = added {
+            prop_assert_eq!(added.n_chars, facts(&text).content_chars);
+        }
     }
 
     #[test]
