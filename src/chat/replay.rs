@@ -79,9 +79,10 @@ impl<'a> Choice<'a> {
     }
 
     /// One chunk of this choice: the field that adds to it, and its log-probabilities if it has any.
-    fn chunk(&self, events: &mut Events, added: &str, logprobs: &str) {
+    fn chunk(&self, events: &mut Events, added: &[&str], logprobs: &str) {
         events.begin();
-        events.push(&["{\"index\":", &self.idx, ",", added]);
+        events.push(&["{\"index\":", &self.idx, ","]);
+        events.push(added);
         if self.logprobs.is_some() {
             events.push(&[",\"logprobs\":", logprobs]);
         }
@@ -108,29 +109,28 @@ impl<'a> Choice<'a> {
 }
 
 fn chat_choice(events: &mut Events, choice: &Choice<'_>, message: &Members<'_>) -> Result<(), ReplayError> {
-    let delta = |inner: &str| format!("\"delta\":{{{inner}}}");
-    choice.chunk(events, &delta(&opening(message)), "null");
+    choice.chunk(events, &["\"delta\":{", &opening(message), "}"], "null");
     for name in ["reasoning_content", "reasoning", "refusal"] {
         for piece in message.get(name).and_then(text_of).into_iter().flat_map(pieces) {
-            choice.chunk(events, &delta(&format!("\"{name}\":\"{piece}\"")), "null");
+            choice.chunk(events, &["\"delta\":{\"", name, "\":\"", piece, "\"}"], "null");
         }
     }
     let content = message.get("content").and_then(text_of);
     match choice.logprobs.filter(|logprobs| !is_null(logprobs)) {
         None => {
             for piece in content.into_iter().flat_map(pieces) {
-                choice.chunk(events, &delta(&format!("\"content\":\"{piece}\"")), "null");
+                choice.chunk(events, &["\"delta\":{\"content\":\"", piece, "\"}"], "null");
             }
         }
         Some(logprobs) => match content.and_then(|content| by_token(content, logprobs)) {
             Some(groups) => {
                 for TokenGroup { text, logprobs } in groups {
-                    choice.chunk(events, &delta(&format!("\"content\":{text}")), &logprobs);
+                    choice.chunk(events, &["\"delta\":{\"content\":", &text, "}"], &logprobs);
                 }
             }
             None => {
                 let content = content.map(|text| format!("\"content\":\"{text}\"")).unwrap_or_default();
-                choice.chunk(events, &delta(&content), logprobs.get());
+                choice.chunk(events, &["\"delta\":{", &content, "}"], logprobs.get());
             }
         },
     }
@@ -139,12 +139,12 @@ fn chat_choice(events: &mut Events, choice: &Choice<'_>, message: &Members<'_>) 
             serde_json::from_str(calls.get()).map_err(|_| ReplayError::NotACompletion)?;
         for (idx, call) in calls.iter().enumerate() {
             for call in call_deltas(call) {
-                let call = format!("\"tool_calls\":[{{\"index\":{idx}{call}}}]");
-                choice.chunk(events, &delta(&call), "null");
+                let call = format!("\"delta\":{{\"tool_calls\":[{{\"index\":{idx}{call}}}]}}");
+                choice.chunk(events, &[&call], "null");
             }
         }
     }
-    choice.last_chunk(events, &delta(""));
+    choice.last_chunk(events, "\"delta\":{}");
     Ok(())
 }
 
@@ -152,10 +152,10 @@ fn text_choice(events: &mut Events, choice: &Choice<'_>) {
     let text = choice.text.and_then(text_of).unwrap_or_default();
     match choice.logprobs.filter(|_| choice.has_logprobs()) {
         // Offsets and tokens are arrays beside the text; cut up they would have to be cut alike.
-        Some(logprobs) => choice.chunk(events, &format!("\"text\":\"{text}\""), logprobs.get()),
+        Some(logprobs) => choice.chunk(events, &["\"text\":\"", text, "\""], logprobs.get()),
         None => {
             for piece in pieces(text) {
-                choice.chunk(events, &format!("\"text\":\"{piece}\""), "null");
+                choice.chunk(events, &["\"text\":\"", piece, "\""], "null");
             }
         }
     }

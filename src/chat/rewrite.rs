@@ -19,13 +19,11 @@ pub fn whole_with_cost(body: &Bytes, cost: Option<NanoUsd>) -> Bytes {
 /// A client that did not ask for usage gets none, as if the upstream had not been asked either.
 /// One that did gets `cost` added to the chunk that carries the usage.
 pub fn chunk_for_client(data: &Bytes, wants_usage: bool, cost: Option<NanoUsd>) -> Option<Bytes> {
-    const NULL_AT_THE_END: &[u8] = br#","usage":null}"#;
     if wants_usage {
         return Some(whole_with_cost(data, cost));
     }
-    if let Some(rest) = data.strip_suffix(NULL_AT_THE_END) {
-        // What nearly every chunk of OpenAI's looks like: the last brace is the outermost one.
-        return Some([rest, b"}"].concat().into());
+    if let Some((before, after)) = around_last_null(data) {
+        return Some([before, after].concat().into());
     }
     if memchr::memmem::find(data, b"usage\"").is_none() {
         return Some(data.clone());
@@ -47,6 +45,20 @@ fn with_cost(body: &[u8], cost: NanoUsd) -> Option<Bytes> {
         }
     };
     Some([&body[..place.start], text.as_bytes(), &body[place.end..]].concat().into())
+}
+
+/// What nearly every chunk of OpenAI's looks like: a null at the end, or before the padding. What follows
+/// it is the outermost object's, because it closes nothing else.
+fn around_last_null(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    const NULL: &[u8] = br#","usage":null"#;
+    if let Some(before) = data.strip_suffix(b"}").and_then(|rest| rest.strip_suffix(NULL)) {
+        return Some((before, b"}"));
+    }
+    let idx = memchr::memmem::rfind(data, NULL)?;
+    let after = &data[idx + NULL.len()..];
+    let padding = after.strip_prefix(br#","obfuscation":""#).and_then(|rest| rest.strip_suffix(br#""}"#));
+    let is_last = padding.is_some_and(|text| text.iter().all(u8::is_ascii_alphanumeric));
+    is_last.then_some((&data[..idx], after))
 }
 
 fn without_usage(data: &Bytes) -> Option<Bytes> {
@@ -132,6 +144,10 @@ mod tests {
             (
                 r#"{"choices":[{}],"usage":null,"obfuscation":"x"}"#,
                 Some(r#"{"choices":[{}],"obfuscation":"x"}"#),
+            ),
+            (
+                r#"{"choices":[{}],"usage":null,"obfuscation":"\"}"}"#,
+                Some(r#"{"choices":[{}],"obfuscation":"\"}"}"#),
             ),
             (r#"{"usage":{"a":[1]} , "choices":[{}]}"#, Some(r#"{ "choices":[{}]}"#)),
             (r#"{"choices":[{}] , "usage":{"a":1}}"#, Some(r#"{"choices":[{}] }"#)),
