@@ -17,13 +17,14 @@ use crate::chat::usage::Usage;
 use crate::team::{CallId, RouteName, UpstreamName};
 
 mod away;
+mod chance;
 mod crash;
 mod keys;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
 struct Book {
-    dir: TempDir,
+    _dir: TempDir,
     config: LedgerConfig,
     clock: Clock,
     ledger: Ledger,
@@ -40,7 +41,7 @@ impl Book {
         change(&mut config);
         let clock = Clock::standing_at(NOW_MS);
         let ledger = Ledger::open(&config, clock.clone(), TaskTracker::new()).await.unwrap();
-        Self { dir, config, clock, ledger }
+        Self { _dir: dir, config, clock, ledger }
     }
 
     async fn open_again(&self) -> Ledger {

@@ -6,7 +6,7 @@
 use super::*;
 
 /// The state on disk at this moment, in a folder of its own, as a `kill -9` would leave it.
-pub(super) async fn disk_now(book: &Book) -> (TempDir, LedgerConfig) {
+async fn disk_now(book: &Book) -> (TempDir, LedgerConfig) {
     let dir = tempfile::tempdir().unwrap();
     let config = LedgerConfig { path: dir.path().join("ledger.sqlite"), ..config_in(dir.path()) };
     std::fs::create_dir(&config.journal_dir).unwrap();
@@ -21,12 +21,12 @@ pub(super) async fn disk_now(book: &Book) -> (TempDir, LedgerConfig) {
 }
 
 /// Kills the book with `holds` in flight and opens what it left.
-async fn crash(book: Book, holds: Vec<Hold>) -> Book {
+pub(super) async fn crash(book: Book, holds: Vec<Hold>) -> Book {
     let (dir, config) = disk_now(&book).await;
     holds.into_iter().for_each(std::mem::forget);
     book.ledger.close().await.unwrap();
     let ledger = Ledger::open(&config, book.clock.clone(), TaskTracker::new()).await.unwrap();
-    Book { dir, config, clock: book.clock.clone(), ledger }
+    Book { _dir: dir, config, clock: book.clock.clone(), ledger }
 }
 
 #[tokio::test]
