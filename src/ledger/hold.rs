@@ -94,7 +94,8 @@ pub struct Hold {
 #[derive(Debug)]
 struct Metered {
     progress: Progress,
-    journalled_at_ms: i64,
+    /// `None` where the journal has nothing of the attempt that is running.
+    journalled_at_ms: Option<i64>,
 }
 
 impl Hold {
@@ -120,24 +121,26 @@ impl Hold {
         let call = OpenCallRef { draft: &self.draft, ceiling: self.ceiling };
         self.ledger.shared.journal.append(Framed::open(call)?)?;
         self.is_sent = true;
+        // A further attempt may cost up to the ceiling again, so until it is metered a crash charges that.
+        if let Some(metered) = &mut self.metered {
+            metered.journalled_at_ms = None;
+        }
         Ok(())
     }
 
-    /// Remembers what was metered so far; journalled at most every 250 ms. A cost never goes down.
+    /// Remembers what the call used and cost so far, all its attempts together; journalled at most every
+    /// 250 ms. A cost never goes down.
     pub fn progress(&mut self, usage: Usage, cost: NanoUsd) {
         let now_ms = self.ledger.shared.clock.now_ms();
-        let last = self.metered.take();
-        let cost = last.as_ref().map_or(cost, |last| last.progress.cost.max(cost));
-        let progress = Progress { id: self.draft.id, usage, cost };
-        let journalled_at_ms = match last {
-            Some(last) if (0..PROGRESS_INTERVAL_MS).contains(&(now_ms - last.journalled_at_ms)) => {
-                last.journalled_at_ms
-            }
-            Some(_) | None => {
-                self.journal_progress(&progress);
-                now_ms
-            }
+        let (earlier, journalled_at_ms) = match &self.metered {
+            Some(metered) => (metered.progress.cost, metered.journalled_at_ms),
+            None => (cost, None),
         };
+        let progress = Progress { id: self.draft.id, usage, cost: cost.max(earlier) };
+        let is_due =
+            journalled_at_ms.is_none_or(|at_ms| !(at_ms..at_ms + PROGRESS_INTERVAL_MS).contains(&now_ms));
+        let journalled_at_ms =
+            if is_due && self.journal_progress(&progress) { Some(now_ms) } else { journalled_at_ms };
         self.metered = Some(Metered { progress, journalled_at_ms });
     }
 
@@ -160,15 +163,17 @@ impl Hold {
         self.ledger.shared.post(row, Some(reserved))
     }
 
-    fn journal_progress(&self, progress: &Progress) {
-        // Progress only sharpens what a crash would post, so a failure is told but stops nothing.
+    /// Returns whether it was written. Progress only sharpens what a crash would post, so a failure is told
+    /// but stops nothing.
+    fn journal_progress(&self, progress: &Progress) -> bool {
         if !self.is_sent {
-            return;
+            return false;
         }
         let written = Framed::progress(progress).and_then(|record| self.ledger.shared.journal.append(record));
-        if let Err(error) = written {
+        if let Err(error) = &written {
             tracing::warn!(%error, "progress was not journalled; a crash now would post an older one");
         }
+        written.is_ok()
     }
 
     /// The row of a call whose client went away: as metered, or free when nothing came.

@@ -284,8 +284,7 @@ impl State {
     fn remember(&mut self, record: Framed) {
         match record.kind {
             Kind::Open => {
-                let progress = self.open.remove(&record.id).and_then(|earlier| earlier.progress);
-                self.open.insert(record.id, Carried { open: record.bytes, progress });
+                self.open.insert(record.id, Carried { open: record.bytes, progress: None });
             }
             Kind::Progress => {
                 if let Some(carried) = self.open.get_mut(&record.id) {

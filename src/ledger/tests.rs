@@ -20,6 +20,7 @@ mod away;
 mod chance;
 mod crash;
 mod keys;
+mod kill;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 

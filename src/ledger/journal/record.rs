@@ -21,7 +21,7 @@ const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A call is about to be sent; repeated, with the new draft, for each further attempt.
+    /// A call is about to be sent; repeated, with the new draft and nothing metered, for each attempt.
     Open,
     /// What was metered so far.
     Progress,

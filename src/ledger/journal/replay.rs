@@ -81,8 +81,7 @@ impl Replay {
         match frame.kind() {
             Some(Kind::Open) => {
                 let call: OpenCall = frame.decode().map_err(broken)?;
-                let progress = self.open.remove(&call.draft.id).and_then(|earlier| earlier.progress);
-                self.open.insert(call.draft.id, CutOff { call, progress });
+                self.open.insert(call.draft.id, CutOff { call, progress: None });
             }
             Some(Kind::Progress) => {
                 let progress: Progress = frame.decode().map_err(broken)?;

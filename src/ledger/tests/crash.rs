@@ -91,6 +91,25 @@ async fn a_crash_between_attempts_names_the_last_one() {
 }
 
 #[tokio::test]
+async fn a_crash_in_a_further_attempt_charges_the_ceiling_until_that_one_is_metered() {
+    for (is_metered, cost) in [(false, 100), (true, 31)] {
+        let book = Book::new().await;
+        let mut hold = book.ledger.hold(ask(100, &[])).unwrap();
+        send(&mut hold);
+        hold.progress(used(1), NanoUsd::new(30));
+        hold.sent(&UpstreamName::from("spare"), "claude", 2).unwrap();
+        if is_metered {
+            hold.progress(used(2), NanoUsd::new(31));
+        }
+
+        let book = crash(book, vec![hold]).await;
+
+        assert_eq!(book.rows().await[0].cost, Some(NanoUsd::new(cost)));
+        book.close().await;
+    }
+}
+
+#[tokio::test]
 async fn an_unpriced_call_that_crashes_stays_unpriced() {
     let book = Book::new().await;
     let mut unpriced = ask(0, &[]);
