@@ -157,6 +157,11 @@ impl Hold {
     }
 
     fn end(&mut self, entry: Entry) -> Posted {
+        if entry.charge() > self.ceiling {
+            // The budget may be overshot by the difference: whoever computed the ceiling must hear of it.
+            metrics::counter!("stiver_ledger_over_ceiling_total").increment(1);
+            tracing::warn!(id = %self.draft.id, cost = %entry.charge(), ceiling = %self.ceiling, "a call cost more than its ceiling");
+        }
         let Self { draft, reserved, .. } = self;
         let row = Entry { id: draft.id, ts_ms: draft.ts_ms, team: draft.team.clone(), ..entry };
         let reserved = reserved.take().expect("only one of post, void and drop ends a hold");

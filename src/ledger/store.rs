@@ -9,24 +9,25 @@ use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
 use super::report::{By, SpendRow};
-use crate::team::KeyId;
-use crate::team::KeyRecord;
+use crate::team::{KeyId, KeyRecord, TeamName};
 
-pub mod rows;
-pub mod sqlite;
+mod rows;
+mod sqlite;
 
-use self::sqlite::SqliteStore;
+pub use self::sqlite::SqliteStore;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("database directory `{}` cannot be made: {source}", path.display())]
-    Directory { path: PathBuf, source: std::io::Error },
+    #[error("database file or folder `{}`: {source}; make it writable for this process", path.display())]
+    File { path: PathBuf, source: std::io::Error },
     #[error("database `{}` cannot be brought to this version: {source}", path.display())]
     Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
     #[error("database: column `{column}` holds `{value}`, which this version does not know")]
     UnknownWord { column: &'static str, value: String },
+    #[error("database: a task was stopped before its end")]
+    Stopped,
 }
 
 /// One of the databases that can keep the book.
@@ -37,10 +38,10 @@ pub enum Store {
 
 /// What a team spent in one hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TeamHour {
-    pub team: crate::team::TeamName,
-    pub hour_ms: i64,
-    pub cost_nano_usd: i64,
+pub(super) struct TeamHour {
+    pub(super) team: TeamName,
+    pub(super) hour_ms: i64,
+    pub(super) cost_nano_usd: i64,
 }
 
 impl Store {
@@ -50,53 +51,53 @@ impl Store {
     }
 
     /// Inserts rows that are not there yet, all or none.
-    pub async fn insert(&self, rows: &[Entry]) -> Result<(), StoreError> {
+    pub(super) async fn insert(&self, rows: &[Entry]) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.insert(rows).await,
         }
     }
 
     /// Hourly sums since `since_ms`, the oldest first.
-    pub async fn team_hours(&self, since_ms: i64) -> Result<Vec<TeamHour>, StoreError> {
+    pub(super) async fn team_hours(&self, since_ms: i64) -> Result<Vec<TeamHour>, StoreError> {
         match self {
             Self::Sqlite(store) => store.team_hours(since_ms).await,
         }
     }
 
-    pub async fn spend(&self, by: By, from_ms: i64, to_ms: i64) -> Result<Vec<SpendRow>, StoreError> {
+    pub(super) async fn spend(&self, by: By, from_ms: i64, to_ms: i64) -> Result<Vec<SpendRow>, StoreError> {
         match self {
             Self::Sqlite(store) => store.spend(by, from_ms, to_ms).await,
         }
     }
 
     /// The newest `n_rows` rows, the newest first.
-    pub async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
         match self {
             Self::Sqlite(store) => store.recent(n_rows).await,
         }
     }
 
-    pub async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
+    pub(super) async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(store) => store.insert_key(key).await,
         }
     }
 
     /// All keys, the oldest first, revoked and expired ones too.
-    pub async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+    pub(super) async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         match self {
             Self::Sqlite(store) => store.keys().await,
         }
     }
 
     /// Returns whether there was such a key, not revoked before.
-    pub async fn revoke_key(&self, id: &KeyId, now_ms: i64) -> Result<bool, StoreError> {
+    pub(super) async fn revoke_key(&self, id: &KeyId, now_ms: i64) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(store) => store.revoke_key(id, now_ms).await,
         }
     }
 
-    pub async fn close(&self) {
+    pub(super) async fn close(&self) {
         match self {
             Self::Sqlite(store) => store.close().await,
         }

@@ -221,6 +221,37 @@ async fn a_client_that_hangs_up_before_the_first_byte_is_voided() {
 }
 
 #[tokio::test]
+async fn a_hold_may_end_on_another_thread_and_outlive_the_book_it_came_from() {
+    let book = Book::new().await;
+    let mut hold = book.ledger.clone().hold(ask(10, &[])).unwrap();
+
+    std::thread::spawn(move || {
+        send(&mut hold);
+        hold.progress(used(1), NanoUsd::new(4));
+    })
+    .join()
+    .unwrap();
+
+    assert_eq!(book.rows().await[0].cost, Some(NanoUsd::new(4)));
+    book.close().await;
+}
+
+#[tokio::test]
+async fn a_call_dearer_than_its_ceiling_is_charged_in_full() {
+    let book = Book::new().await;
+    let mut hold = book.ledger.hold(ask(10, &per_day(10))).unwrap();
+    send(&mut hold);
+    let entry = ended(&hold, 15);
+
+    hold.post(entry);
+
+    assert_eq!(book.ledger.balance(&team(), Window::Day).spent, NanoUsd::new(15));
+    assert!(book.ledger.hold(ask(0, &per_day(10))).is_err());
+    assert_eq!(book.ledger.remaining(&team(), &per_day(10)), Some(NanoUsd::ZERO));
+    book.close().await;
+}
+
+#[tokio::test]
 async fn the_call_keeps_its_id_team_and_time_whatever_the_entry_says() {
     let book = Book::new().await;
     let mut hold = book.ledger.hold(ask(10, &[])).unwrap();

@@ -6,7 +6,8 @@
 //! journal deletes what was committed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -14,6 +15,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, SqliteConnection};
+use tokio::task::spawn_blocking;
 
 use super::{StoreError, TeamHour, rows};
 use crate::ledger::entry::Entry;
@@ -40,11 +42,12 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(dir) = path.parent() {
             let made = std::fs::create_dir_all(dir);
-            made.map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
+            made.map_err(|source| StoreError::File { path: dir.to_owned(), source })?;
         }
+        let _opening = lock_for_opening(path).await?;
         // NORMAL would let a power cut take the last commits after their journal is gone.
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -133,6 +136,20 @@ impl SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Lets one process at a time create and migrate the file; SQLite's own locks refuse the second instead of
+/// letting it wait. The lock goes with what is returned.
+async fn lock_for_opening(path: &Path) -> Result<File, StoreError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push("-opening");
+    let lock_path = PathBuf::from(lock_path);
+    let locked = spawn_blocking(move || {
+        let file = OpenOptions::new().create(true).append(true).open(&lock_path);
+        let locked = file.and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|source| StoreError::File { path: lock_path, source })
+    });
+    locked.await.map_err(|_| StoreError::Stopped)?
 }
 
 /// What a batch adds to one hour of one team.

@@ -29,6 +29,20 @@ async fn a_created_key_is_seen_by_another_process() {
     assert_eq!((presented.id, presented.hash), (key.id.as_str(), loaded[0].hash));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_start_at_once_on_a_new_file_all_open_it() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+
+        let (a, b, c) = tokio::join!(keys_in(&dir), keys_in(&dir), keys_in(&dir));
+
+        for keys in [a, b, c] {
+            keys.create(new_key(), 1_000).await.unwrap();
+        }
+        assert_eq!(keys_in(&dir).await.load_all().await.unwrap().len(), 3);
+    }
+}
+
 #[tokio::test]
 async fn a_key_is_revoked_once() {
     let dir = tempfile::tempdir().unwrap();
