@@ -223,6 +223,20 @@ fn a_disk_that_is_full_leaves_nothing_of_a_record_and_the_next_one_is_whole() {
 }
 
 #[test]
+fn the_last_beat_forces_to_disk_whatever_was_appended_before_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = start(dir.path());
+    let syncer = Syncer::start(Arc::clone(&journal), std::time::Duration::from_secs(3_600)).unwrap();
+    journal.append(open(1)).unwrap();
+    let n_before = journal.state.lock().unsynced.len();
+
+    syncer.stop();
+
+    assert!(n_before > 0);
+    assert!(journal.state.lock().unsynced.is_empty());
+}
+
+#[test]
 fn a_closed_journal_takes_no_record_and_leaves_no_file_unless_a_call_is_open() {
     for (n_open, n_files) in [(0, 0), (1, 1)] {
         let dir = tempfile::tempdir().unwrap();
