@@ -20,9 +20,12 @@ fn client() -> Client {
 
 /// An upstream at `server`, with short limits that `more` may replace.
 fn upstream(server: &Server, more: &str) -> Upstream {
+    upstream_at(server.addr, more)
+}
+
+fn upstream_at(addr: std::net::SocketAddr, more: &str) -> Upstream {
     let mut table: toml::Table = toml::from_str(&format!(
-        "dialect = 'openai'\nbase_url = 'http://{}/v1/'\nmodel = 'gpt-x'\napi_key = 'sk-secret'\n",
-        server.addr
+        "dialect = 'openai'\nbase_url = 'http://{addr}/v1/'\nmodel = 'gpt-x'\napi_key = 'sk-secret'\n"
     ))
     .unwrap();
     table.extend(toml::from_str::<toml::Table>(more).unwrap());

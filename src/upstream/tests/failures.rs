@@ -197,14 +197,11 @@ async fn an_answer_at_the_limit_is_taken_and_one_byte_more_is_not() {
 
 #[tokio::test]
 async fn nobody_listening_is_no_connection() {
-    let server = Server::start(vec![]);
-    let upstream = upstream(&server, "");
+    // Bound, so that nobody else gets the port, and not listening.
+    let bound = bound_socket();
+    let upstream = upstream_at(bound.local_addr().unwrap(), "");
 
-    // The server's thread takes nobody and closes its listener; until it has, a connection is cut.
-    let mut error = send(&upstream, false).await.unwrap_err();
-    while matches!(error, UpstreamError::Broken { .. }) {
-        error = send(&upstream, false).await.unwrap_err();
-    }
+    let error = send(&upstream, false).await.unwrap_err();
 
     assert!(matches!(error, UpstreamError::Connect { .. }), "{error:?}");
     assert!(error.detail().unwrap().contains("refused"), "{error:?}");
@@ -265,22 +262,24 @@ async fn each_limit_ends_the_call_in_its_own_phase() {
 #[tokio::test]
 async fn a_connection_that_does_not_come_about_ends_in_its_own_phase() {
     // A listener whose queue is full drops what would open a connection.
-    let listener =
-        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
-    rustix::net::bind(&listener, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = bound_socket();
     rustix::net::listen(&listener, 0).unwrap();
-    let listener = std::net::TcpListener::from(listener);
     let addr = listener.local_addr().unwrap();
     let queued: Vec<_> = (0..3)
         .map_while(|_| std::net::TcpStream::connect_timeout(&addr, Duration::from_millis(50)).ok())
         .collect();
     assert!(queued.len() < 3, "the queue never fills");
-    let config =
-        format!("dialect = 'openai'\nbase_url = 'http://{addr}'\nmodel = 'm'\nconnect_timeout_ms = 50");
-    let config = toml::from_str(&config).unwrap();
-    let upstream = Upstream::try_new(UpstreamName::from("test"), &config, &client()).unwrap();
+    let upstream = upstream_at(addr, "connect_timeout_ms = 50");
 
     let error = send(&upstream, false).await.unwrap_err();
 
     assert!(matches!(error, UpstreamError::Timeout { phase: Phase::Connect, after_ms: 50 }), "{error:?}");
+}
+
+/// A socket with an address of its own that does not listen.
+fn bound_socket() -> std::net::TcpListener {
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    socket.into()
 }

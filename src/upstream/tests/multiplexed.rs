@@ -36,12 +36,7 @@ async fn serve(listener: tokio::net::TcpListener, mut bodies: Vec<Pieces>) {
 #[tokio::test]
 async fn dropping_one_call_leaves_the_others_on_its_connection_alone() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = format!(
-        "dialect = 'openai'\nbase_url = 'http://{}'\nmodel = 'm'\nhttp2_prior_knowledge = true",
-        listener.local_addr().unwrap()
-    );
-    let upstream =
-        Upstream::try_new(UpstreamName::from("h2"), &toml::from_str(&config).unwrap(), &client()).unwrap();
+    let upstream = upstream_at(listener.local_addr().unwrap(), "http2_prior_knowledge = true");
     let (dropped_tx, dropped_rx): (UnboundedSender<String>, _) = unbounded_channel();
     let (kept_tx, kept_rx) = unbounded_channel();
     let mut tasks = JoinSet::new();
