@@ -6,8 +6,9 @@
     benches/overhead.py --only proxy --clients 1,16 --rounds 3
     benches/overhead.py --soak 600 --only everything
 
-A configuration is a gateway configuration with three placeholders, replaced before it is used:
-@FAKE@ (the fake upstream's base URL), @LISTEN@ (the address to listen on), @DATA@ (an empty folder).
+A configuration is a gateway configuration with four placeholders, replaced before it is used:
+@FAKE@ (the fake upstream's base URL), @LISTEN@ (the address to listen on), @DATA@ (an empty folder),
+@ROOT@ (the repository).
 Comment lines at its top steer the run:
 
     # bench: title = + exact cache, hits
@@ -123,7 +124,7 @@ class Stage:
         data = folder / self.name
         data.mkdir()
         config = folder / f"{self.name}.toml"
-        replaced = {"@FAKE@": fake_url, "@LISTEN@": address, "@DATA@": str(data)}
+        replaced = {"@FAKE@": fake_url, "@LISTEN@": address, "@DATA@": str(data), "@ROOT@": str(ROOT)}
         text = self.text
         for placeholder, value in replaced.items():
             text = text.replace(placeholder, value)

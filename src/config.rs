@@ -24,6 +24,7 @@ use crate::admission::{KeyConfig, Team, TeamConfig};
 use crate::cache::CacheConfig;
 use crate::complexity::ComplexityConfig;
 use crate::ledger::LedgerConfig;
+use crate::ledger::budget::OnExceed;
 use crate::money::NanoUsd;
 use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
@@ -256,6 +257,10 @@ impl Reader<'_> {
         for (name, config) in teams {
             let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
             for (idx, budget) in config.budgets.iter().enumerate() {
+                if budget.on_exceed == OnExceed::LocalOnly {
+                    let problem = "is `local_only`, but there is no local engine to answer yet; use `refuse`";
+                    self.mistake(&format!("teams.{name}.budgets[{idx}].on_exceed"), problem);
+                }
                 if budget.usd < NanoUsd::ZERO {
                     self.mistake(
                         &format!("teams.{name}.budgets[{idx}].usd"),

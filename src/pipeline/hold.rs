@@ -31,6 +31,8 @@ pub(super) fn hold(
     entry_draft.tier = planned.plan.first.tier.clone();
     entry_draft.reason = planned.plan.reason.to_string();
     entry_draft.path = AnswerPath::Upstream;
+    // What a crash would post; `None` where a model without a price is metered as null.
+    entry_draft.cost = planned.plan.first.ceiling.map(|_| planned.plan.ceiling);
     let budgets = Arc::clone(&admitted.caller.team.budgets);
     let ask = HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets };
     let held = gateway.ledger.hold(ask).map(|hold| Held { hold });

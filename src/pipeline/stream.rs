@@ -74,19 +74,38 @@ pub(super) fn frame(data: &[u8]) -> Bytes {
 }
 
 pub(super) fn pass_on(passing: Passing, items: AnswerStream) -> Pin<Box<dyn Stream<Item = Bytes> + Send>> {
-    Box::pin(unfold(Some((passing, items)), |state| async {
-        let (mut passing, mut items) = state?;
-        loop {
-            match items.next().await {
-                Some(Ok(StreamItem::Done)) | None => return Some((passing.finish(), None)),
-                Some(Ok(item)) => {
-                    let StreamItem::Chunk { data, .. } = &item else { continue };
-                    if let Some(event) = passing.pass(&item, data) {
-                        return Some((event, Some((passing, items))));
-                    }
-                }
-                Some(Err(failure)) => return Some((passing.fail(failure), None)),
+    Box::pin(unfold(State::Passing(Box::new(passing), items), |state| async {
+        match state {
+            State::Passing(passing, items) => Some(pass_next(passing, items).await),
+            State::Complete(mut items) => {
+                // Read to its very end, the connection can be used again.
+                while items.next().await.is_some() {}
+                None
             }
+            State::Failed => None,
         }
     }))
+}
+
+enum State {
+    Passing(Box<Passing>, AnswerStream),
+    /// The answer was passed on and posted.
+    Complete(AnswerStream),
+    Failed,
+}
+
+/// The next event for the client, and what comes after it.
+async fn pass_next(mut passing: Box<Passing>, mut items: AnswerStream) -> (Bytes, State) {
+    loop {
+        match items.next().await {
+            Some(Ok(StreamItem::Done)) | None => return (passing.finish(), State::Complete(items)),
+            Some(Ok(item)) => {
+                let StreamItem::Chunk { data, .. } = &item else { continue };
+                if let Some(event) = passing.pass(&item, data) {
+                    return (event, State::Passing(passing, items));
+                }
+            }
+            Some(Err(failure)) => return (passing.fail(failure), State::Failed),
+        }
+    }
 }
