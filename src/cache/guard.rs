@@ -117,13 +117,13 @@ impl Reading {
             n_negations: words::n_negations(&words),
             asked: words.iter().filter_map(|word| words::asked(word)).collect(),
             names: token::names(&tokens),
-            stems: words.iter().map(|word| words::stem(word)).collect(),
+            stems: words.iter().map(|word| words::stem(word).to_owned()).collect(),
             words,
         }
     }
 
     fn says(&self, word: &str) -> bool {
-        self.stems.contains(&words::stem(word))
+        self.stems.contains(words::stem(word))
     }
 
     /// Whether it quotes what the other does not say, in quotation marks or not.
@@ -174,7 +174,7 @@ fn swaps_kind(a: &Reading, b: &Reading) -> bool {
 /// A name of one stands nowhere in the other, in capitals or not, and the other way round.
 fn renames(a: &Reading, b: &Reading) -> bool {
     let lacks = |names: &BTreeSet<String>, other: &Reading| {
-        names.iter().any(|name| !other.stems.contains(&words::stem(name)))
+        names.iter().any(|name| !other.stems.contains(words::stem(name)))
     };
     lacks(&a.names, b) && lacks(&b.names, a)
 }

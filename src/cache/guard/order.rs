@@ -36,7 +36,7 @@ struct Shared<'a> {
 /// The same words of matter, and both or neither in the passive voice.
 fn is_rearranged(a: &[String], b: &[String]) -> bool {
     let content = |text: &[String]| -> BTreeSet<String> {
-        text.iter().filter(|word| words::is_content(word)).map(|word| words::stem(word)).collect()
+        text.iter().filter(|word| words::is_content(word)).map(|word| words::stem(word).to_owned()).collect()
     };
     let is_passive = |text: &[String]| text.iter().any(|word| word == "by");
     is_passive(a) == is_passive(b) && content(a) == content(b)

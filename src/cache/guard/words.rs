@@ -107,22 +107,15 @@ pub(super) fn n_negations(words: &[String]) -> usize {
 
 /// A word without its ending, so that forms of one word are equal. Rough: it is only ever compared
 /// with other stems.
-pub(super) fn stem(word: &str) -> String {
+pub(super) fn stem(word: &str) -> &str {
     if !word.is_ascii() || word.len() < 4 {
-        return word.to_owned();
+        return word;
     }
-    let mut stem = word;
-    for ending in ENDINGS {
-        if let Some(front) = stem.strip_suffix(ending).filter(|front| front.len() >= 3) {
-            stem = front;
-            break;
-        }
-    }
-    let bytes = stem.as_bytes();
-    let last_two = bytes.len().checked_sub(2).map(|start| &bytes[start..]);
-    let is_doubled = last_two.is_some_and(|pair| pair[0] == pair[1] && !b"ls".contains(&pair[0]));
-    let stem = if is_doubled && stem.len() > 3 { &stem[..stem.len() - 1] } else { stem };
-    stem.trim_end_matches(['e', 'y', 'i']).to_owned()
+    let ended = |ending: &&str| word.strip_suffix(ending).filter(|front| front.len() >= 3);
+    let stem = ENDINGS.iter().find_map(ended).unwrap_or(word);
+    let is_doubled = matches!(stem.as_bytes(), [_, .., a, b] if a == b && !b"ls".contains(a));
+    let stem = if is_doubled { &stem[..stem.len() - 1] } else { stem };
+    stem.trim_end_matches(['e', 'y', 'i'])
 }
 
 #[cfg(test)]
