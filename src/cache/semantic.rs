@@ -43,7 +43,10 @@ pub struct SemanticConfig {
     pub model_dir: PathBuf,
     /// Where entries survive a restart; of no effect with Qdrant. Default `data/semantic`.
     pub data_dir: Option<PathBuf>,
-    /// How token vectors become one: `mean` or `cls`. Default `mean`.
+    /// A model of the Hugging Face hub, such as `BGESmallENV15`, fetched into `model_dir` on first use;
+    /// needs a build with the feature `hub`. Default unset (what lies in `model_dir`).
+    pub model: Option<String>,
+    /// How token vectors become one: `mean` or `cls`; known for models of the hub. Default `mean`.
     pub pooling: Pooling,
     /// Texts embedded at once, each on a thread of its own. Default 2.
     pub threads: usize,
@@ -83,6 +86,7 @@ impl Default for SemanticConfig {
             max_text_bytes: 2_000,
             model_dir: PathBuf::from("router-models/embedder"),
             data_dir: Some(PathBuf::from("data/semantic")),
+            model: None,
             pooling: Pooling::Mean,
             threads: 2,
             deadline_ms: 50,

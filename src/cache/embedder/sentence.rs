@@ -1,7 +1,7 @@
-//! A sentence model from a folder, on threads of its own.
+//! A sentence model from a folder, or from the Hugging Face hub by name, on threads of its own.
 //!
-//! Fetches nothing: the folder holds `model.onnx` and the four JSON files of its tokenizer, as any
-//! sentence encoder exported for fastembed does.
+//! The folder holds `model.onnx` and the four JSON files of its tokenizer, as any sentence encoder
+//! exported for fastembed does. Fetches nothing unless built with the feature `hub` and told a name.
 //!
 //! Invariants: texts are embedded one at a time, because an 8-bit model's rounding depends on what
 //! shares its batch; a text the model would cut short has no vector.
@@ -23,6 +23,9 @@ const QUEUE_PER_THREAD: usize = 16;
 /// The window of the models we know; a tokenizer that says less is believed.
 const MAX_TOKENS: usize = 256;
 
+/// One thread never has anybody to spin for.
+const NO_SPINNING: (&str, &str) = ("session.intra_op.allow_spinning", "0");
+
 type Embedded = Result<Arc<[f32]>, EmbedError>;
 
 pub struct Sentence {
@@ -38,6 +41,10 @@ pub enum SentenceError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{dir} holds no sentence model we can run: {reason}; check `cache.semantic.model_dir`")]
     Unusable { dir: PathBuf, reason: String },
+    #[error(
+        "no model {name} from the hub: {reason}; check `cache.semantic.model`, or unset it and use `model_dir`"
+    )]
+    Hub { name: String, reason: String },
     #[error("cannot start a thread for the embedder: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -46,12 +53,21 @@ impl Sentence {
     /// Loads the model once a thread, which takes a moment, and tries it.
     pub fn open(config: &SemanticConfig, runtime: &Runtime) -> Result<Self, SentenceError> {
         let dir = &config.model_dir;
-        let files = Files::read(dir)?;
-        let id = files.id(config.pooling);
-        let n_dims = try_out(&mut files.load(dir, config.pooling, runtime)?)
-            .map_err(|reason| SentenceError::Unusable { dir: dir.clone(), reason })?;
+        let source = match &config.model {
+            Some(name) => Source::Hub(name),
+            None => Source::Folder(Files::read(dir)?),
+        };
+        let open = || match &source {
+            Source::Hub(name) => fetch(name, dir, runtime),
+            Source::Folder(files) => files.load(dir, config.pooling, runtime),
+        };
+        let id = match &source {
+            Source::Hub(name) => format!("hub:{}", name.to_ascii_lowercase()),
+            Source::Folder(files) => files.id(config.pooling),
+        };
+        let n_dims =
+            try_out(&mut open()?).map_err(|reason| SentenceError::Unusable { dir: dir.clone(), reason })?;
         let size = PoolSize { n_threads: config.threads, queue_len: config.threads * QUEUE_PER_THREAD };
-        let open = || files.load(dir, config.pooling, runtime);
         let pool = Pool::start("embedder", size, open, |model, text: String| Ok(embed(model, &text)))?;
         Ok(Self { pool, deadline: Duration::from_millis(config.deadline_ms), id, n_dims })
     }
@@ -78,6 +94,32 @@ impl Embed for Sentence {
     fn n_dims(&self) -> usize {
         self.n_dims
     }
+}
+
+enum Source<'a> {
+    Folder(Files),
+    Hub(&'a str),
+}
+
+/// Fetches a model into `dir` unless it is there already. Blocks.
+#[cfg(feature = "hub")]
+fn fetch(name: &str, dir: &Path, runtime: &Runtime) -> Result<TextEmbedding, SentenceError> {
+    let failed = |reason: String| SentenceError::Hub { name: name.to_owned(), reason };
+    let model: fastembed::EmbeddingModel = name.parse().map_err(failed)?;
+    let options = fastembed::TextInitOptions::new(model)
+        .with_environment(runtime.environment())
+        .with_cache_dir(dir.to_owned())
+        .with_show_download_progress(false)
+        .with_max_length(MAX_TOKENS)
+        .with_intra_threads(1)
+        .with_session_config(NO_SPINNING.0, NO_SPINNING.1);
+    TextEmbedding::try_new(options).map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: &str, _: &Path, _: &Runtime) -> Result<TextEmbedding, SentenceError> {
+    let reason = "this build cannot fetch models; build with `--features hub`".to_owned();
+    Err(SentenceError::Hub { name: name.to_owned(), reason })
 }
 
 /// Everything a model is made of.
@@ -129,8 +171,7 @@ impl Files {
             .with_environment(runtime.environment())
             .with_max_length(MAX_TOKENS)
             .with_intra_threads(1)
-            // One thread never has anybody to spin for.
-            .with_session_config("session.intra_op.allow_spinning", "0");
+            .with_session_config(NO_SPINNING.0, NO_SPINNING.1);
         TextEmbedding::try_new_from_user_defined(model, options)
             .map_err(|error| SentenceError::Unusable { dir: dir.to_owned(), reason: error.to_string() })
     }
@@ -157,6 +198,7 @@ fn embed(model: &mut TextEmbedding, text: &str) -> Embedded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::guard::{self, Verdict};
 
     fn config() -> SemanticConfig {
         let model_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("router-models/embedder");
@@ -185,6 +227,24 @@ mod tests {
         assert!(cosine(&password, &capital) < 0.3);
         assert_eq!(password.len(), sentence.n_dims());
         assert!((cosine(&password, &password) - 1.0).abs() < 1e-5);
+    }
+
+    #[tokio::test]
+    async fn the_guard_refuses_what_the_model_takes_for_alike() {
+        let Some(sentence) = sentence() else { return };
+        let bar = SemanticConfig::default().min_similarity;
+
+        for (a, b) in [
+            ("turn on dark mode", "turn off dark mode"),
+            ("flights from Oslo to Rome", "flights from Rome to Oslo"),
+            ("transfer 10 dollars to Ann", "transfer 100 dollars to Ann"),
+            ("status of order AB-1234", "status of order AB-1235"),
+        ] {
+            let similarity = cosine(&sentence.embed(a).await.unwrap(), &sentence.embed(b).await.unwrap());
+
+            assert!(similarity > bar, "{a} and {b}: {similarity}");
+            assert_ne!(guard::compare(a, b), Verdict::Same, "{a} and {b}");
+        }
     }
 
     #[tokio::test]
@@ -222,6 +282,16 @@ mod tests {
 
         assert_ne!(files.id(Pooling::Mean), files.id(Pooling::Cls));
         assert_eq!(files.id(Pooling::Mean), files.id(Pooling::Mean));
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_fetched_is_told_by_name() {
+        let Some(runtime) = crate::onnx::testing::runtime() else { return };
+        let config = SemanticConfig { model: Some("NoSuchModel".to_owned()), ..config() };
+
+        let error = Sentence::open(&config, &runtime).err().unwrap().to_string();
+
+        assert!(error.contains("NoSuchModel") && error.contains("cache.semantic.model"), "{error}");
     }
 
     #[test]
