@@ -1,0 +1,49 @@
+# `make help` lists the targets. Needs Rust, a C compiler, and Python 3 with pip.
+
+CARGO ?= cargo
+PYTHON ?= python3
+COMPOSE ?= docker compose
+SOAK_SECONDS ?= 600
+
+onnxruntime := target/onnxruntime/$(if $(filter Darwin,$(shell uname -s)),libonnxruntime.dylib,libonnxruntime.so)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench soak up onnxruntime redis
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: onnxruntime ## build and start the gateway on http://127.0.0.1:8080
+	$(CARGO) run --release
+
+test: onnxruntime redis ## run all tests
+	$(CARGO) build --example fake-upstream --example load
+	$(CARGO) test --workspace
+
+check: ## formatting, lints and documentation, with warnings as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: onnxruntime ## what the gateway adds to a call, stage by stage (minutes)
+	$(CARGO) build --release --bin stiver --example fake-upstream --example load
+	$(PYTHON) benches/overhead.py
+
+soak: onnxruntime ## the gateway's memory under load for SOAK_SECONDS (600)
+	$(CARGO) build --release --bin stiver --example fake-upstream --example load
+	$(PYTHON) benches/overhead.py --soak $(SOAK_SECONDS)
+
+up: ## gateway, Redis, Qdrant, Prometheus and Grafana in containers
+	$(COMPOSE) up --build
+
+# Without the library the gateway starts, too: it has no semantic cache then, and scores by a heuristic.
+onnxruntime: $(onnxruntime)
+
+$(onnxruntime):
+	sh scripts/fetch-onnxruntime.sh target/onnxruntime
+
+# Some tests need a Redis of their own. Only root of a machine with apt gets one installed.
+redis:
+	@command -v redis-server >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh scripts/install-redis.sh; } \
+	|| echo "redis-server is missing: tests that need it are skipped"
