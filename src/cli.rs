@@ -9,6 +9,7 @@ mod explain;
 mod keys;
 mod serve;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,6 +27,9 @@ struct Arguments {
     /// The configuration file [default: config/stiver.toml, then the one compiled in]
     #[arg(long, global = true, value_name = "FILE", env = "STIVER_CONFIG")]
     config: Option<PathBuf>,
+    /// Listen on this address instead of the configured one
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "STIVER_LISTEN")]
+    listen: Option<SocketAddr>,
     /// What is logged: error, warn, info, debug, or a filter such as stiver=debug
     #[arg(long, global = true, value_name = "FILTER", env = "STIVER_LOG", default_value = "info")]
     log: String,
@@ -39,7 +43,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway (the same as no command)
-    Serve(serve::Serve),
+    Serve,
     /// Validate the configuration; print what would be in effect and what is missing
     Check,
     /// Print the decision and the predicted cost of a request, with nothing called
@@ -54,16 +58,17 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let env = Environment::read();
     crate::telemetry::start_logging(&arguments.log, arguments.log_json);
-    let config = match Config::load(arguments.config.as_deref(), &env) {
+    let mut config = match Config::load(arguments.config.as_deref(), &env) {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
     };
+    config.server.listen = arguments.listen.unwrap_or(config.server.listen);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.expect("the operating system gives threads and an event queue to a starting process");
     let done = runtime.block_on(async {
-        match arguments.command.unwrap_or(Command::Serve(serve::Serve::default())) {
-            Command::Serve(serve) => serve.run(config, env).await,
+        match arguments.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(config, env).await,
             Command::Check => check::run(&config),
             Command::Explain(explain) => explain.run(config, &env).await,
             Command::Keys(keys) => keys.run(&config).await,

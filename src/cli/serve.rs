@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -17,32 +16,21 @@ use crate::config::{Config, Environment};
 use crate::gateway::{Gateway, watch};
 use crate::server;
 
-#[derive(Debug, Default, Args)]
-pub(super) struct Serve {
-    /// Listen on this address instead of the configured one
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-}
-
-impl Serve {
-    pub(super) async fn run(self, mut config: Config, env: Environment) -> Done {
-        config.server.listen = self.listen.unwrap_or(config.server.listen);
-        let (server_config, origin) = (config.server.clone(), config.origin.clone());
-        let listener = TcpListener::bind(server_config.listen).await.map_err(|error| {
-            format!("cannot listen on {}: {error}; choose another with --listen", server_config.listen)
-        })?;
-        let address = listener.local_addr().map_err(|error| error.to_string())?;
-        let gateway =
-            Gateway::open(config, &env, Clock::system()).await.map_err(|error| error.to_string())?;
-        greet(&gateway, address, &origin).await;
-        let stop = CancellationToken::new();
-        let (hangup, hangups) = mpsc::channel(1);
-        gateway.tasks.spawn(heed_signals(stop.clone(), gateway.stop.clone(), hangup));
-        gateway.tasks.spawn(watch(Arc::clone(&gateway), env, hangups));
-        let app = server::routes(Arc::clone(&gateway), &server_config);
-        server::serve(listener, app, &server_config, stop).await;
-        gateway.close().await.map_err(|error| error.to_string())
-    }
+pub(super) async fn run(config: Config, env: Environment) -> Done {
+    let (server_config, origin) = (config.server.clone(), config.origin.clone());
+    let listener = TcpListener::bind(server_config.listen).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; choose another with --listen", server_config.listen)
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let gateway = Gateway::open(config, &env, Clock::system()).await.map_err(|error| error.to_string())?;
+    greet(&gateway, address, &origin).await;
+    let stop = CancellationToken::new();
+    let (hangup, hangups) = mpsc::channel(1);
+    gateway.tasks.spawn(heed_signals(stop.clone(), gateway.stop.clone(), hangup));
+    gateway.tasks.spawn(watch(Arc::clone(&gateway), env, hangups));
+    let app = server::routes(Arc::clone(&gateway), &server_config);
+    server::serve(listener, app, &server_config, stop).await;
+    gateway.close().await.map_err(|error| error.to_string())
 }
 
 async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
