@@ -64,12 +64,15 @@ impl Passing {
     }
 }
 
-/// One server-sent event.
+/// One server-sent event; JSON that stands on several lines takes as many `data:` lines.
 pub(super) fn frame(data: &[u8]) -> Bytes {
     let mut event = BytesMut::with_capacity(data.len() + 8);
-    event.put_slice(b"data: ");
-    event.put_slice(data);
-    event.put_slice(b"\n\n");
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        event.put_slice(b"data: ");
+        event.put_slice(line);
+        event.put_u8(b'\n');
+    }
+    event.put_u8(b'\n');
     event.freeze()
 }
 
@@ -107,5 +110,18 @@ async fn pass_next(mut passing: Box<Passing>, mut items: AnswerStream) -> (Bytes
             }
             Some(Err(failure)) => return (passing.fail(failure), State::Failed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_ends_at_its_empty_line_and_not_before() {
+        assert_eq!(frame(b"[DONE]"), "data: [DONE]\n\n");
+        assert_eq!(frame(b"{\"a\":\n1}"), "data: {\"a\":\ndata: 1}\n\n");
+        assert_eq!(frame(b"{\n\n}"), "data: {\ndata: \ndata: }\n\n");
+        assert_eq!(frame(b"{\r}"), "data: {\ndata: }\n\n");
     }
 }
