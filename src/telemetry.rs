@@ -4,6 +4,8 @@
 
 pub mod events;
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,7 +36,10 @@ const TOKENS: [f64; 14] = [
 /// Log lines go to standard error: text on a terminal, JSON objects with `json`.
 pub fn start_logging(filter: &str, json: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     // A second start, as in tests that share a process, keeps the first.
     let _ = if json { registry.with(lines.json()).try_init() } else { registry.with(lines).try_init() };
