@@ -1,0 +1,198 @@
+//! What a gateway is started with: configuration text, prices, a folder and a clock.
+//!
+//! Invariants: unless a test says otherwise no model is loaded, retries do not wait, every file is
+//! in the test's own folder, and the clock stands.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stiver::clock::Clock;
+use stiver::config::{Config, Environment};
+use stiver::gateway::Gateway;
+use stiver::team::KeyHash;
+use tempfile::TempDir;
+use toml::{Table, Value};
+
+use super::TestGateway;
+use crate::fake_upstream::FakeUpstream;
+
+/// Wednesday, 15 October 2025, noon UTC.
+pub const NOW_MS: i64 = 1_760_529_600_000;
+
+pub type Folder = Arc<TempDir>;
+
+/// A gateway about to be started.
+pub struct Setup {
+    toml: String,
+    prices: String,
+    folder: Folder,
+    clock: Clock,
+    with_models: bool,
+}
+
+impl Setup {
+    pub fn of(toml: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a folder for the test can be made"));
+        let clock = Clock::standing_at(NOW_MS);
+        Self { toml: toml.to_owned(), prices: default_prices(), folder, clock, with_models: false }
+    }
+
+    /// Replaces the prices.
+    pub fn prices(self, prices: &str) -> Self {
+        Self { prices: prices.to_owned(), ..self }
+    }
+
+    /// Goes on with what an earlier gateway left.
+    pub fn in_folder(self, folder: Folder) -> Self {
+        Self { folder, ..self }
+    }
+
+    pub fn clock(self, clock: &Clock) -> Self {
+        Self { clock: clock.clone(), ..self }
+    }
+
+    /// Loads the embedder and the classifier; see [`have_models`].
+    pub fn with_models(self) -> Self {
+        Self { with_models: true, ..self }
+    }
+
+    pub async fn start(self) -> TestGateway {
+        let gateway = self.open().await;
+        TestGateway::serve(gateway, self.folder).await
+    }
+
+    async fn open(&self) -> Arc<Gateway> {
+        let config = Config::parse("the test", &self.whole_toml(), &self.prices, &Environment::default());
+        let config = config.unwrap_or_else(|mistakes| panic!("{}\n{mistakes:#?}", self.toml));
+        let opened = Gateway::open(config, &Environment::default(), self.clock.clone()).await;
+        opened.unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
+    }
+
+    /// The test's text, with whatever it does not say set for tests.
+    fn whole_toml(&self) -> String {
+        let mut whole: Table = self.toml.parse().unwrap_or_else(|error| panic!("{error}\n{}", self.toml));
+        let in_folder = |name: &str| self.folder.path().join(name).display().to_string();
+        let mut default = |keys: &[&str], value: Value| set_default(&mut whole, keys, value);
+        default(&["ledger", "path"], in_folder("ledger.sqlite").into());
+        default(&["ledger", "journal_dir"], in_folder("journal").into());
+        default(&["ledger", "flush_interval_ms"], 1.into());
+        default(&["cache", "semantic", "data_dir"], in_folder("semantic").into());
+        if self.with_models {
+            // Without optimization the models are slow, and other tests run beside.
+            default(&["onnx", "library"], runtime_library().display().to_string().into());
+            default(&["cache", "semantic", "model_dir"], model_dir("embedder").into());
+            default(&["cache", "semantic", "deadline_ms"], 30_000.into());
+            default(&["cache", "semantic", "threads"], 1.into());
+            default(&["complexity", "model_dir"], model_dir("complexity").into());
+            default(&["complexity", "deadline_ms"], 30_000.into());
+        } else {
+            default(&["onnx", "library"], in_folder("no-such-library.so").into());
+            default(&["cache", "semantic", "enabled"], false.into());
+        }
+        whole.to_string()
+    }
+}
+
+fn set_default(table: &mut Table, keys: &[&str], value: Value) {
+    let Some((last, sections)) = keys.split_last() else { return };
+    let mut table = table;
+    for name in sections {
+        let section = table.entry(*name).or_insert_with(|| Value::Table(Table::new()));
+        table = section.as_table_mut().expect("a section is a table");
+    }
+    table.entry(*last).or_insert(value);
+}
+
+fn runtime_library() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/onnxruntime/libonnxruntime.so")
+}
+
+fn model_dir(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("router-models").join(name).display().to_string()
+}
+
+/// Whether the models can be run here; if not, says why the test is skipped.
+pub fn have_models() -> bool {
+    let library = runtime_library();
+    let is_there = library.is_file();
+    if !is_there {
+        eprintln!("skipped: no {}; run scripts/fetch-onnxruntime.sh", library.display());
+    }
+    is_there
+}
+
+/// An upstream at `fake`. `more` are more lines of its section.
+pub fn upstream(name: &str, fake: &FakeUpstream, model: &str, more: &str) -> String {
+    upstream_at(name, &fake.base_url(), model, more)
+}
+
+/// An upstream at any address.
+pub fn upstream_at(name: &str, base_url: &str, model: &str, more: &str) -> String {
+    let backoff = "backoff = { first_ms = 1, max_ms = 2, jitter = 0.0 }\n";
+    let backoff = if more.contains("backoff") { "" } else { backoff };
+    format!(
+        "[upstreams.{name}]\ndialect = \"openai\"\nbase_url = \"{base_url}\"\napi_key = \"upstream-key\"\n\
+         model = \"{model}\"\n{backoff}{more}\n"
+    )
+}
+
+/// A route without a ladder.
+pub fn route(name: &str, upstreams: &[&str]) -> String {
+    format!("[routes.\"{name}\"]\nupstreams = {upstreams:?}\n")
+}
+
+/// One upstream and one route for each endpoint, by OpenAI's names, and the built-in embedder.
+pub fn endpoints(fake: &FakeUpstream) -> String {
+    let models = [
+        ("large", "gpt-4o"),
+        ("small", "gpt-4o-mini"),
+        ("instruct", "gpt-3.5-turbo-instruct"),
+        ("vectors", "text-embedding-3-small"),
+    ];
+    let mut toml = route("all-MiniLM-L6-v2", &["embedder"]);
+    for (name, model) in models {
+        toml += &upstream(name, fake, model, "");
+        toml += &route(model, &[name]);
+    }
+    toml
+}
+
+/// A team with a key; see [`key_of`]. `more` are more lines of its section.
+pub fn team(name: &str, more: &str) -> String {
+    let hash = KeyHash::of(&key_text(name)).to_hex();
+    format!("[teams.{name}]\n{more}\n[[keys]]\nid = \"{name}\"\nhash = \"{hash}\"\nteam = \"{name}\"\n")
+}
+
+/// The header that a team's calls carry.
+pub fn key_of(team: &str) -> (&'static str, String) {
+    ("authorization", format!("Bearer {}", key_text(team)))
+}
+
+fn key_text(team: &str) -> String {
+    format!("sk-stiver-{team}-secret")
+}
+
+/// A `[[price]]` in dollars per million tokens, by the fake's rules: cached input costs half, cache
+/// writes a quarter more, audio eight times.
+pub fn price(model: &str, input: f64, output: f64) -> String {
+    format!(
+        "[[price]]\nmodel = \"{model}\"\nfrom = \"2025-01-01\"\ninput = {input:?}\noutput = {output:?}\n\
+         cached_read = {:?}\ncache_write = {:?}\naudio_input = {:?}\naudio_output = {:?}\n\
+         context_tokens = 128000\nmax_output_tokens = 4096\n",
+        input / 2.0,
+        input * 1.25,
+        input * 8.0,
+        output * 8.0,
+    )
+}
+
+/// The fake's price list, in our words.
+fn default_prices() -> String {
+    let listed = [
+        ("gpt-4o", 2.5, 10.0),
+        ("gpt-4o-mini", 0.15, 0.6),
+        ("gpt-3.5-turbo-instruct", 1.5, 2.0),
+        ("text-embedding-3-small", 0.02, 0.0),
+    ];
+    listed.iter().map(|(model, input, output)| price(model, *input, *output)).collect()
+}
