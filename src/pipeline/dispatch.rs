@@ -3,9 +3,10 @@
 //! Does not choose them and does not read answers; `upstream` judges failures, this stage obeys.
 //!
 //! Invariants: every attempt is journalled before its first byte is sent; after the first byte of an
-//! answer no other upstream is asked; when all fail, the hold is voided and the error says what was tried.
+//! answer no other upstream is asked; when all fail, the hold ends at what broken answers cost, else at
+//! nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::admit::Admitted;
 use super::call::Call;
@@ -13,12 +14,14 @@ use super::hold::Held;
 use super::local;
 use super::meter::emit_ended;
 use super::plan::Planned;
-use crate::chat::Request;
+use crate::chat::{Request, Usage};
 use crate::config::EMBEDDER;
 use crate::error::{Error, Result};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Live};
 use crate::ledger::Hold;
 use crate::ledger::entry::Outcome;
+use crate::money::NanoUsd;
+use crate::prompt::estimate_tokens;
 use crate::routing::Attempt;
 use crate::team::UpstreamName;
 use crate::telemetry::events::AttemptFailed;
@@ -34,6 +37,8 @@ pub(super) struct Answered {
     /// When the attempt that answers was sent; what came before is our own time.
     pub sent_at: Instant,
     pub first_byte_at: Instant,
+    /// What earlier attempts cost that broke after they had begun to answer, estimated.
+    pub wasted: NanoUsd,
 }
 
 pub(super) async fn dispatch(
@@ -43,7 +48,15 @@ pub(super) async fn dispatch(
     planned: &Planned,
     held: Held,
 ) -> Result<Answered> {
-    let mut sending = Sending { gateway, call, hold: held.hold, n_attempts: 0, needs_context: None };
+    let mut sending = Sending {
+        gateway,
+        live: &admitted.live,
+        call,
+        hold: held.hold,
+        n_attempts: 0,
+        needs_context: None,
+        wasted: NanoUsd::ZERO,
+    };
     let mut failed: Option<Error> = None;
     for attempt in planned.plan.attempts() {
         if attempt.upstream.as_str() == EMBEDDER {
@@ -54,7 +67,7 @@ pub(super) async fn dispatch(
             continue;
         }
         match sending.attempt(upstream, attempt).await {
-            Attempted::Answered(answered) => return Ok(answered.into_answered(sending.hold, attempt)),
+            Attempted::Answered(beginning) => return Ok(sending.answered(beginning, attempt)),
             Attempted::Next(error) => failed = Some(error),
             Attempted::Stop(error) => {
                 failed = Some(error);
@@ -69,11 +82,13 @@ pub(super) async fn dispatch(
 /// The state of a call while upstreams are asked.
 struct Sending<'a> {
     gateway: &'a Gateway,
+    live: &'a Live,
     call: &'a Call,
     hold: Hold,
     n_attempts: u32,
     /// The prompt was too long for an upstream with this much context.
     needs_context: Option<u64>,
+    wasted: NanoUsd,
 }
 
 enum Attempted {
@@ -86,14 +101,6 @@ struct Beginning {
     answer: Answer,
     sent_at: Instant,
     first_byte_at: Instant,
-}
-
-impl Beginning {
-    fn into_answered(self, hold: Hold, attempt: &Attempt) -> Answered {
-        let Self { answer, sent_at, first_byte_at } = self;
-        let held = Held { hold };
-        Answered { held, answer, attempt: attempt.clone(), is_local: false, sent_at, first_byte_at }
-    }
 }
 
 impl Sending<'_> {
@@ -125,6 +132,9 @@ impl Sending<'_> {
             };
             permit.record(outcome, Instant::now());
             report(&attempt.upstream, &failure);
+            if failure.had_begun() {
+                self.wasted += self.input_cost(&attempt.model);
+            }
             n_failed += 1;
             match verdict.retry {
                 Retry::Same if n_failed <= upstream.max_retries => {
@@ -160,23 +170,45 @@ impl Sending<'_> {
                     is_local: true,
                     sent_at,
                     first_byte_at: Instant::now(),
+                    wasted: NanoUsd::ZERO,
                 })
             }
             Err(error) => Err(self.give_up(error)),
         }
     }
 
-    /// Nothing was answered: the money is released, and the row says how the call ended.
+    fn answered(self, beginning: Beginning, attempt: &Attempt) -> Answered {
+        let Beginning { answer, sent_at, first_byte_at } = beginning;
+        let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
+        Answered { held, answer, attempt, is_local: false, sent_at, first_byte_at, wasted: self.wasted }
+    }
+
+    /// The least that a broken attempt is billed: its prompt.
+    fn input_cost(&self, model: &str) -> NanoUsd {
+        let price = self.live.config.prices.price(model, self.call.ts_ms);
+        price.and_then(|price| price.cost(&self.input_usage()).ok()).unwrap_or(NanoUsd::ZERO)
+    }
+
+    fn input_usage(&self) -> Usage {
+        Usage { input: estimate_tokens(self.call.request.n_chars()), ..Usage::default() }
+    }
+
+    /// Nothing was answered: the money is released but for what broken attempts cost, and the row
+    /// says how the call ended.
     fn give_up(self, mut error: Error) -> Error {
         error.n_attempts = self.n_attempts;
         let mut entry = self.hold.draft().clone();
         if self.n_attempts > 0 {
             entry.outcome = Outcome::UpstreamError;
             entry.status = error.status;
-            entry.estimated = false;
             entry.total_ms = u64::try_from(self.call.age().as_millis()).unwrap_or(u64::MAX);
-            emit_ended(&entry, Duration::ZERO);
-            self.hold.void(entry);
+            entry.cost = Some(self.wasted);
+            entry.estimated = self.wasted > NanoUsd::ZERO;
+            if entry.estimated {
+                entry.usage = self.input_usage();
+            }
+            emit_ended(&entry, self.call.age());
+            self.hold.post(entry);
         }
         error
     }

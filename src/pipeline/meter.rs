@@ -40,6 +40,8 @@ struct Pricing {
     price: Option<crate::pricing::Price>,
     baseline: Option<crate::pricing::Price>,
     is_free: bool,
+    /// What broken attempts of the same call cost.
+    wasted: NanoUsd,
 }
 
 impl Pricing {
@@ -47,7 +49,7 @@ impl Pricing {
         if self.is_free {
             return Some(NanoUsd::ZERO);
         }
-        self.price.as_ref()?.cost(usage).ok()
+        Some(self.price.as_ref()?.cost(usage).ok()? + self.wasted)
     }
 
     fn baseline_cost(&self, usage: &Usage) -> Option<NanoUsd> {
@@ -59,7 +61,7 @@ impl Meter {
     /// Begins to count the answer, which it hands back.
     pub(super) fn start(admitted: Admitted, call: &Call, answered: Answered) -> (Answer, Self) {
         let Admitted { live, pass, .. } = admitted;
-        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at } = answered;
+        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted } = answered;
         let hold = held.hold;
         let mut entry = hold.draft().clone();
         entry.tier = attempt.tier.clone();
@@ -75,6 +77,7 @@ impl Meter {
             price: price(&attempt.model),
             baseline: live.baseline_model(&call.request.route).and_then(price),
             is_free: is_local,
+            wasted,
         };
         let meter = Self {
             hold: Some(hold),
@@ -133,7 +136,7 @@ impl Meter {
     fn end(&mut self, outcome: Outcome) -> Entry {
         let usage = self.usage();
         self.entry.usage = usage;
-        self.entry.estimated = self.reported.is_none();
+        self.entry.estimated = self.reported.is_none() || self.pricing.wasted > NanoUsd::ZERO;
         self.entry.cost = self.pricing.cost(&usage);
         self.entry.baseline = self.pricing.baseline_cost(&usage);
         self.entry.outcome = outcome;

@@ -93,6 +93,20 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the upstream had begun to answer, so that it will bill for what the caller never got.
+    pub const fn had_begun(&self) -> bool {
+        match self {
+            Self::Truncated { .. } | Self::Malformed { .. } | Self::TooLong { .. } => true,
+            Self::Timeout { phase, .. } => matches!(phase, Phase::Idle),
+            Self::Connect { .. }
+            | Self::Broken { .. }
+            | Self::Refused(_)
+            | Self::Reported { .. }
+            | Self::ContentType { .. }
+            | Self::Empty => false,
+        }
+    }
+
     /// What the operator needs beyond the message. Never for callers: it may name hosts.
     pub fn detail(&self) -> Option<&str> {
         match self {
