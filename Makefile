@@ -31,7 +31,7 @@ bench: onnxruntime ## what the gateway adds to a call, stage by stage (minutes)
 
 soak: onnxruntime ## the gateway's memory under load for SOAK_SECONDS (600)
 	$(CARGO) build --release --bin stiver --example fake-upstream --example load
-	$(PYTHON) benches/overhead.py --soak $(SOAK_SECONDS)
+	$(PYTHON) benches/overhead.py --configs benches/soak --soak $(SOAK_SECONDS)
 
 up: ## gateway, Redis, Qdrant, Prometheus and Grafana in containers
 	$(COMPOSE) up --build

@@ -4,7 +4,7 @@
     cargo build --release --bin stiver --example fake-upstream --example load
     benches/overhead.py                      # every benches/configs/*.toml, in name order
     benches/overhead.py --only proxy --clients 1,16 --rounds 3
-    benches/overhead.py --soak 600 --only everything
+    benches/overhead.py --configs benches/soak --soak 600
 
 A configuration is a gateway configuration with four placeholders, replaced before it is used:
 @FAKE@ (the fake upstream's base URL), @LISTEN@ (the address to listen on), @DATA@ (an empty folder),
