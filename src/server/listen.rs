@@ -47,7 +47,10 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
         };
         let Some(stream) = prepare(stream, config) else { continue };
         let app = app.clone();
+        let begun = CancellationToken::new();
+        let begins = begun.clone();
         let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            begins.cancel();
             request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
             app.clone().oneshot(request)
         });
@@ -56,9 +59,13 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
             TowerToHyperService::new(service),
         );
         let connection = draining.watch(connection.into_owned());
+        let head_timeout = Duration::from_millis(config.head_timeout_ms);
         connections.spawn(async move {
-            // A client that goes away or speaks something else is its own affair.
-            let _ = connection.await;
+            tokio::select! {
+                // A client that goes away or speaks something else is its own affair.
+                _ = connection => {}
+                () = no_request_within(head_timeout, begun) => {}
+            }
         });
     }
     drop(listener);
@@ -66,6 +73,14 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
         tokio::time::timeout(Duration::from_millis(config.drain_timeout_ms), draining.shutdown()).await;
     if drained.is_err() {
         tracing::warn!(open = connections.len(), "the drain time is over; open calls are cut off");
+    }
+}
+
+/// Ends when the first request has not begun in time; never, when it has. hyper's own limit starts only
+/// after the bytes that tell HTTP/1 from HTTP/2, which a client may never send.
+async fn no_request_within(limit: Duration, begun: CancellationToken) {
+    if tokio::time::timeout(limit, begun.cancelled()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 
