@@ -74,6 +74,7 @@ pub(super) fn refuse(error: &Error) -> Response {
         blame: error.blame.as_str(),
         code: error.code.unwrap_or("none"),
         status: error.status,
+        param: error.param.as_deref(),
         message: &error.message,
     }
     .emit();

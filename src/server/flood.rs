@@ -62,6 +62,7 @@ fn refuse(error: GovernorError) -> Response {
         blame: refusal.blame.as_str(),
         code: refusal.code.unwrap_or("none"),
         status: refusal.status,
+        param: refusal.param.as_deref(),
         message: &refusal.message,
     }
     .emit();

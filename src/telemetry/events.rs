@@ -106,16 +106,22 @@ pub struct CallRefused<'a> {
     pub blame: &'static str,
     pub code: &'static str,
     pub status: u16,
+    /// The field at fault.
+    pub param: Option<&'a str>,
+    /// Logged only where we wrote it: what tells callers of their mistakes may quote what they sent.
     pub message: &'a str,
 }
 
 impl CallRefused<'_> {
     pub fn emit(&self) {
-        counter!("stiver_refusals_total", "blame" => self.blame, "code" => self.code).increment(1);
-        if self.status >= 500 {
-            tracing::warn!(blame = self.blame, code = self.code, status = self.status, "{}", self.message);
+        let Self { blame, code, status, param, message } = *self;
+        counter!("stiver_refusals_total", "blame" => blame, "code" => code).increment(1);
+        if status >= 500 {
+            tracing::warn!(blame, code, status, "{message}");
+        } else if blame == "caller" {
+            tracing::debug!(blame, code, status, param, "a call was refused");
         } else {
-            tracing::debug!(blame = self.blame, code = self.code, status = self.status, "{}", self.message);
+            tracing::debug!(blame, code, status, "{message}");
         }
     }
 }
