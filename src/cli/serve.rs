@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::gateway::{Gateway, watch};
 use crate::server;
 
 pub(super) async fn run(config: Config, env: Environment) -> Done {
+    let signals = Signals::listen();
     let (server_config, origin) = (config.server.clone(), config.origin.clone());
     let listener = TcpListener::bind(server_config.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", server_config.listen)
@@ -26,7 +27,7 @@ pub(super) async fn run(config: Config, env: Environment) -> Done {
     greet(&gateway, address, &origin).await;
     let stop = CancellationToken::new();
     let (hangup, hangups) = mpsc::channel(1);
-    gateway.tasks.spawn(heed_signals(stop.clone(), gateway.stop.clone(), hangup));
+    gateway.tasks.spawn(signals.heed(stop.clone(), gateway.stop.clone(), hangup));
     gateway.tasks.spawn(watch(Arc::clone(&gateway), env, hangups));
     let app = server::routes(Arc::clone(&gateway), &server_config);
     server::serve(listener, app, &server_config, stop).await;
@@ -61,27 +62,42 @@ async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
     }
 }
 
-/// SIGTERM and SIGINT end the server in order, a second one at once; SIGHUP reads the configuration again.
-async fn heed_signals(stop: CancellationToken, ended: CancellationToken, hangup: mpsc::Sender<()>) {
-    let listen = |kind| signal(kind).expect("the process may listen for its own signals");
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-    let mut hangups = listen(SignalKind::hangup());
-    loop {
-        tokio::select! {
-            () = ended.cancelled() => return,
-            _ = hangups.recv() => {
-                // A full channel has a reload waiting already.
-                let _ = hangup.try_send(());
-                continue;
+/// Listened to from the very start, so that none ends the process in the middle of it.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).expect("the process may listen for its own signals");
+        Self {
+            terminate: listen(SignalKind::terminate()),
+            interrupt: listen(SignalKind::interrupt()),
+            hangup: listen(SignalKind::hangup()),
+        }
+    }
+
+    /// SIGTERM and SIGINT end the server in order, a second one at once; SIGHUP reads the configuration again.
+    async fn heed(mut self, stop: CancellationToken, ended: CancellationToken, hangup: mpsc::Sender<()>) {
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                _ = self.hangup.recv() => {
+                    // A full channel has a reload waiting already.
+                    let _ = hangup.try_send(());
+                    continue;
+                }
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
             }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            if stop.is_cancelled() {
+                tracing::warn!("a second signal: open calls are cut off");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: no new call is accepted, open ones go on");
+            stop.cancel();
         }
-        if stop.is_cancelled() {
-            tracing::warn!("a second signal: open calls are cut off");
-            std::process::exit(1);
-        }
-        tracing::info!("stopping: no new call is accepted, open ones go on");
-        stop.cancel();
     }
 }
