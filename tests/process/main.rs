@@ -1,0 +1,14 @@
+//! Tests of the built binary from outside: its sockets, signals, files and exit codes.
+//!
+//! Each starts a gateway of its own in a temporary folder. What happens inside one process is tested
+//! elsewhere.
+//!
+//! Invariants: no test needs the network, a free port of a fixed number, or another test.
+
+mod bad_input;
+mod crash;
+pub mod harness;
+pub mod sockets;
+
+#[path = "../fake_upstream/fake.rs"]
+pub mod fake_upstream;
