@@ -10,3 +10,4 @@ pub mod fake_upstream;
 pub mod harness;
 
 mod answers;
+mod caching;

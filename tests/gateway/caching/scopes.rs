@@ -1,0 +1,99 @@
+//! Who may share an answer: nobody across a team, an instruction, an earlier turn, a tool or a setting.
+
+use serde_json::{Value, json};
+
+use super::{RESET, RESET_TOO};
+use crate::fake_upstream::FakeUpstream;
+use crate::harness::{CHAT, Setup, TestGateway, chat, endpoints, have_models, key_of, team};
+
+/// The question with one thing about it changed.
+fn variants(text: &str) -> Vec<(&'static str, Value)> {
+    let plain = || chat("gpt-4o", text);
+    let with = |field: &str, value: Value| {
+        let mut body = plain();
+        body[field] = value;
+        body
+    };
+    let after = |earlier: Value| {
+        let mut body = plain();
+        body["messages"].as_array_mut().expect("a chat has messages").insert(0, earlier);
+        body
+    };
+    let tool = json!([{"type": "function", "function": {"name": "reset", "parameters": {}}}]);
+    vec![
+        ("another route", chat("gpt-4o-mini", text)),
+        ("a system prompt", after(json!({"role": "system", "content": "You are a pirate."}))),
+        ("an earlier turn", after(json!({"role": "user", "content": "I mean my bank."}))),
+        ("a temperature", with("temperature", json!(0.2))),
+        ("a seed", with("seed", json!(7))),
+        ("a limit", with("max_tokens", json!(500))),
+        ("a response format", with("response_format", json!({"type": "json_object"}))),
+        ("tools", with("tools", tool)),
+        ("a field nobody knows", with("x_mode", json!("deep"))),
+    ]
+}
+
+#[tokio::test]
+async fn the_same_words_with_anything_else_changed_are_asked_anew() {
+    if !have_models() {
+        return;
+    }
+    let fake = FakeUpstream::start();
+    let gateway = Setup::of(&endpoints(&fake)).with_models().start().await;
+    gateway.post(CHAT, &chat("gpt-4o", RESET)).await;
+    gateway.until_entries(1).await;
+    for (what, body) in variants(RESET) {
+        let answer = gateway.post(CHAT, &body).await;
+
+        // Were a scope to leak, the same words would be found by likeness.
+        assert_eq!(answer.header("x-stiver-cache"), "miss", "{what}");
+    }
+    let same = gateway.post(CHAT, &chat("gpt-4o", RESET_TOO)).await;
+    assert_eq!(same.header("x-stiver-cache"), "hit-semantic", "the question itself is still known");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn teams_and_scopes_never_share_an_answer() {
+    if !have_models() {
+        return;
+    }
+    let fake = FakeUpstream::start();
+    let toml = endpoints(&fake) + &team("search", "") + &team("sales", "");
+    let gateway = Setup::of(&toml).with_models().start().await;
+    let ask = async |team: &str, scope: &str, text: &str| {
+        let (name, key) = key_of(team);
+        let headers = [(name, key.as_str()), ("x-stiver-cache-scope", scope)];
+        gateway.post_with(CHAT, &chat("gpt-4o", text), &headers).await.header("x-stiver-cache").to_owned()
+    };
+    ask("search", "", RESET).await;
+    gateway.until_entries(1).await;
+
+    assert_eq!(ask("sales", "", RESET).await, "miss");
+    assert_eq!(ask("sales", "", RESET_TOO).await, "hit-semantic", "its own");
+    assert_eq!(ask("search", "tenant-1", RESET).await, "miss");
+    assert_eq!(ask("search", "", RESET).await, "hit-exact");
+    assert_eq!(ask("search", "", RESET_TOO).await, "hit-semantic");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn more_chance_than_configured_bypasses_the_cache() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&(endpoints(&fake) + "[cache]\nmax_temperature = 0.5\n")).await;
+    let at = |temperature: f64| {
+        let mut body = chat("gpt-4o", RESET);
+        body["temperature"] = json!(temperature);
+        body
+    };
+    for (temperature, expected) in [(0.5, ["miss", "hit-exact"]), (0.51, ["bypass", "bypass"])] {
+        for expected in expected {
+            let answer = gateway.post(CHAT, &at(temperature)).await;
+
+            assert_eq!(answer.header("x-stiver-cache"), expected, "{temperature}");
+        }
+    }
+    // OpenAI's default is 1.
+    assert_eq!(gateway.post(CHAT, &chat("gpt-4o", RESET)).await.header("x-stiver-cache"), "bypass");
+    gateway.finish().await;
+}
