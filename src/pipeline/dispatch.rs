@@ -54,6 +54,7 @@ pub(super) async fn dispatch(
         call,
         hold: held.hold,
         n_attempts: 0,
+        tried: Vec::new(),
         needs_context: None,
         wasted: NanoUsd::ZERO,
     };
@@ -86,6 +87,8 @@ struct Sending<'a> {
     call: &'a Call,
     hold: Hold,
     n_attempts: u32,
+    /// Each upstream asked so far, once.
+    tried: Vec<UpstreamName>,
     /// The prompt was too long for an upstream with this much context.
     needs_context: Option<u64>,
     wasted: NanoUsd,
@@ -113,6 +116,9 @@ impl Sending<'_> {
                 return Attempted::Next(tripped(attempt));
             };
             self.n_attempts += 1;
+            if n_failed == 0 {
+                self.tried.push(attempt.upstream.clone());
+            }
             if let Err(refused) = self.hold.sent(&attempt.upstream, &attempt.model, self.n_attempts) {
                 return Attempted::Stop(Error::of_hold(&refused, self.gateway.clock.now_ms()));
             }
@@ -197,6 +203,10 @@ impl Sending<'_> {
     /// says how the call ended.
     fn give_up(self, mut error: Error) -> Error {
         error.n_attempts = self.n_attempts;
+        if !self.tried.is_empty() {
+            let tried = self.tried.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            error.message = format!("{}; tried {tried}", error.message).into();
+        }
         let mut entry = self.hold.draft().clone();
         if self.n_attempts > 0 {
             entry.outcome = Outcome::UpstreamError;
