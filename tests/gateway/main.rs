@@ -11,3 +11,4 @@ pub mod harness;
 
 mod answers;
 mod caching;
+mod routing;
