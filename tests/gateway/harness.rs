@@ -24,7 +24,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::answer::{Answer, OpenAnswer, chat, chat_stream, error_of, nano_usd};
 pub use self::setup::{
-    Folder, NOW_MS, Setup, endpoints, have_models, key_of, price, route, team, upstream, upstream_at,
+    Folder, NOW_MS, Setup, default_prices, endpoints, have_models, key_of, price, route, team, upstream,
+    upstream_at,
 };
 
 pub const CHAT: &str = "/v1/chat/completions";

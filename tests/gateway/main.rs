@@ -11,4 +11,5 @@ pub mod harness;
 
 mod answers;
 mod caching;
+mod money;
 mod routing;

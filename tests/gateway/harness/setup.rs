@@ -172,27 +172,35 @@ fn key_text(team: &str) -> String {
     format!("sk-stiver-{team}-secret")
 }
 
-/// A `[[price]]` in dollars per million tokens, by the fake's rules: cached input costs half, cache
-/// writes a quarter more, audio eight times.
-pub fn price(model: &str, input: f64, output: f64) -> String {
+/// A `[[price]]` from nano-dollars per million tokens, by the fake's rules: cached input costs half,
+/// cache writes a quarter more, audio eight times.
+pub fn price(model: &str, input: i64, output: i64) -> String {
+    let text = [
+        ("input", input),
+        ("output", output),
+        ("cached_read", input / 2),
+        ("cache_write", input / 4 * 5),
+        ("audio_input", input * 8),
+        ("audio_output", output * 8),
+    ];
+    let rates = text.map(|(name, nanos)| format!("{name} = {}\n", dollars(nanos))).concat();
     format!(
-        "[[price]]\nmodel = \"{model}\"\nfrom = \"2025-01-01\"\ninput = {input:?}\noutput = {output:?}\n\
-         cached_read = {:?}\ncache_write = {:?}\naudio_input = {:?}\naudio_output = {:?}\n\
-         context_tokens = 128000\nmax_output_tokens = 4096\n",
-        input / 2.0,
-        input * 1.25,
-        input * 8.0,
-        output * 8.0,
+        "[[price]]\nmodel = \"{model}\"\nfrom = \"2025-01-01\"\n{rates}context_tokens = 128000\n\
+         max_output_tokens = 4096\n"
     )
 }
 
+fn dollars(nanos: i64) -> String {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+}
+
 /// The fake's price list, in our words.
-fn default_prices() -> String {
+pub fn default_prices() -> String {
     let listed = [
-        ("gpt-4o", 2.5, 10.0),
-        ("gpt-4o-mini", 0.15, 0.6),
-        ("gpt-3.5-turbo-instruct", 1.5, 2.0),
-        ("text-embedding-3-small", 0.02, 0.0),
+        ("gpt-4o", 2_500_000_000, 10_000_000_000),
+        ("gpt-4o-mini", 150_000_000, 600_000_000),
+        ("gpt-3.5-turbo-instruct", 1_500_000_000, 2_000_000_000),
+        ("text-embedding-3-small", 20_000_000, 0),
     ];
     listed.iter().map(|(model, input, output)| price(model, *input, *output)).collect()
 }
