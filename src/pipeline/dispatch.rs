@@ -115,12 +115,13 @@ impl Sending<'_> {
             else {
                 return Attempted::Next(tripped(attempt));
             };
-            self.n_attempts += 1;
+            let attempt_no = self.n_attempts + 1;
+            if let Err(refused) = self.hold.sent(&attempt.upstream, &attempt.model, attempt_no) {
+                return Attempted::Stop(Error::of_hold(&refused, self.gateway.clock.now_ms()));
+            }
+            self.n_attempts = attempt_no;
             if n_failed == 0 {
                 self.tried.push(attempt.upstream.clone());
-            }
-            if let Err(refused) = self.hold.sent(&attempt.upstream, &attempt.model, self.n_attempts) {
-                return Attempted::Stop(Error::of_hold(&refused, self.gateway.clock.now_ms()));
             }
             let sent_at = Instant::now();
             let failure = match self.send(upstream).await {
