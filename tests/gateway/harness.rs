@@ -6,6 +6,7 @@
 //! money is still held, a row is not in the database, or a team's concurrency slot is taken.
 
 pub mod answer;
+pub mod process;
 pub mod setup;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::{Answer, OpenAnswer, chat, chat_stream, error_of, nano_usd};
+pub use self::process::Process;
 pub use self::setup::{
     Folder, NOW_MS, Setup, default_prices, endpoints, have_models, key_of, price, route, team, upstream,
     upstream_at,
@@ -60,7 +62,7 @@ impl TestGateway {
         let stopped = stop.clone();
         server.spawn(async move { serve(listener, app, &config, stopped).await });
         server.close();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a plain client can be built");
+        let client = plain_client();
         Self { gateway, folder, url: format!("http://{address}"), client, stop, server, is_finished: false }
     }
 
@@ -109,13 +111,7 @@ impl TestGateway {
     }
 
     async fn send(&self, path: &str, body: String, headers: &[(&str, &str)]) -> reqwest::Response {
-        let mut request = self.client.post(format!("{}{path}", self.url)).body(body);
-        request = request.header("content-type", "application/json");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let sent = tokio::time::timeout(PATIENCE, request.send()).await;
-        sent.expect("the gateway answers in time").expect("the gateway answers")
+        send(&self.client, &format!("{}{path}", self.url), body, headers).await
     }
 
     /// Every row of the book so far, in no particular order.
@@ -146,6 +142,11 @@ impl TestGateway {
         let has_entries =
             async |gateway: &Gateway| gateway.cache.stats().await.n_semantic_entries == Some(n_entries);
         self.eventually("the semantic cache has its entries", has_entries).await;
+    }
+
+    /// Does what SIGTERM does to the server: nothing new is accepted, open calls go on.
+    pub fn stop_accepting(&self) {
+        self.stop.cancel();
     }
 
     /// Lets every open call end, checks that nothing was left behind, and gives the rows of the book.
@@ -189,6 +190,24 @@ impl TestGateway {
         let names = files.expect("the journal has a folder").filter_map(|file| Some(file.ok()?.file_name()));
         names.filter_map(|name| name.into_string().ok()).filter(|name| name.ends_with(".wal")).collect()
     }
+}
+
+async fn send(
+    client: &reqwest::Client,
+    url: &str,
+    body: String,
+    headers: &[(&str, &str)],
+) -> reqwest::Response {
+    let mut request = client.post(url).header("content-type", "application/json").body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let sent = tokio::time::timeout(PATIENCE, request.send()).await;
+    sent.expect("the gateway answers in time").expect("the gateway answers")
+}
+
+fn plain_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a plain client can be built")
 }
 
 impl Drop for TestGateway {

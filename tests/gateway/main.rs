@@ -11,5 +11,6 @@ pub mod harness;
 
 mod answers;
 mod caching;
+mod degraded;
 mod money;
 mod routing;

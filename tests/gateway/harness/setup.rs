@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use stiver::clock::Clock;
 use stiver::config::{Config, Environment};
-use stiver::gateway::Gateway;
+use stiver::gateway::{Gateway, StartError};
 use stiver::team::KeyHash;
 use tempfile::TempDir;
 use toml::{Table, Value};
@@ -22,6 +22,7 @@ pub const NOW_MS: i64 = 1_760_529_600_000;
 pub type Folder = Arc<TempDir>;
 
 /// A gateway about to be started.
+#[derive(Clone)]
 pub struct Setup {
     toml: String,
     prices: String,
@@ -56,16 +57,34 @@ impl Setup {
         Self { with_models: true, ..self }
     }
 
+    /// What outlives the gateway.
+    pub fn folder(&self) -> Folder {
+        Arc::clone(&self.folder)
+    }
+
     pub async fn start(self) -> TestGateway {
-        let gateway = self.open().await;
+        let gateway = self.open().await.unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
         TestGateway::serve(gateway, self.folder).await
     }
 
-    async fn open(&self) -> Arc<Gateway> {
+    /// Why it does not start; `None` where it does.
+    pub async fn try_start(self) -> Option<String> {
+        self.open().await.err().map(|error| error.to_string())
+    }
+
+    /// Writes the files that `stiver serve --config` reads, and gives the path of the first.
+    pub fn write_files(&self) -> PathBuf {
+        let path = self.folder.path().join("stiver.toml");
+        std::fs::write(&path, self.whole_toml()).expect("the folder can be written");
+        std::fs::write(self.folder.path().join("prices.toml"), &self.prices)
+            .expect("the folder can be written");
+        path
+    }
+
+    async fn open(&self) -> Result<Arc<Gateway>, StartError> {
         let config = Config::parse("the test", &self.whole_toml(), &self.prices, &Environment::default());
         let config = config.unwrap_or_else(|mistakes| panic!("{}\n{mistakes:#?}", self.toml));
-        let opened = Gateway::open(config, &Environment::default(), self.clock.clone()).await;
-        opened.unwrap_or_else(|error| panic!("the gateway does not start: {error}"))
+        Gateway::open(config, &Environment::default(), self.clock.clone()).await
     }
 
     /// The test's text, with whatever it does not say set for tests.
