@@ -17,6 +17,9 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Environment};
 
+/// File and database writes that may wait at once; a disk that stalls must not breed threads.
+const MAX_BLOCKING_THREADS: usize = 32;
+
 /// An LLM gateway that spends as little as the answer allows.
 ///
 /// Without a command it serves: the embedded default needs no service and no key. Point an OpenAI
@@ -63,7 +66,10 @@ pub fn run() -> ExitCode {
         Err(mistakes) => return refuse(&mistakes),
     };
     config.server.listen = arguments.listen.unwrap_or(config.server.listen);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build();
     let runtime =
         runtime.expect("the operating system gives threads and an event queue to a starting process");
     let done = runtime.block_on(async {

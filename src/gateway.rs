@@ -8,6 +8,7 @@
 mod live;
 mod ready;
 mod reload;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 pub use live::Live;
 pub use ready::Part;
 pub use reload::watch;
+pub use upkeep::upkeep;
 
 use crate::admission::Limiter;
 use crate::cache::embedder::{Embed, Sentence};

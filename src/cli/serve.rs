@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Done;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::gateway::{Gateway, watch};
+use crate::gateway::{Gateway, upkeep, watch};
 use crate::server;
 
 pub(super) async fn run(config: Config, env: Environment) -> Done {
@@ -28,6 +28,7 @@ pub(super) async fn run(config: Config, env: Environment) -> Done {
     let stop = CancellationToken::new();
     let (hangup, hangups) = mpsc::channel(1);
     gateway.tasks.spawn(signals.heed(stop.clone(), gateway.stop.clone(), hangup));
+    gateway.tasks.spawn(upkeep(Arc::clone(&gateway)));
     gateway.tasks.spawn(watch(Arc::clone(&gateway), env, hangups));
     let app = server::routes(Arc::clone(&gateway), &server_config);
     server::serve(listener, app, &server_config, stop).await;

@@ -69,7 +69,7 @@ async fn read_body(
     limit_bytes: usize,
 ) -> Result<Bytes, UpstreamError> {
     let next = clocks.within(Phase::FirstByte, response.chunk()).await?;
-    let Some(first) = next.map_err(UpstreamError::of_body)? else {
+    let Some(first) = next.map_err(UpstreamError::of_head)? else {
         return Ok(Bytes::new());
     };
     let mut is_too_long = first.len() > limit_bytes;
@@ -237,7 +237,8 @@ impl AnswerStream {
         let phase = if self.progress.has_begun { Phase::Idle } else { Phase::FirstByte };
         let piece = match self.clocks.within(phase, response.chunk()).await {
             Ok(Ok(piece)) => piece,
-            Ok(Err(error)) => return Some(Err(UpstreamError::of_body(error))),
+            Ok(Err(error)) if self.progress.has_begun => return Some(Err(UpstreamError::of_body(error))),
+            Ok(Err(error)) => return Some(Err(UpstreamError::of_head(error))),
             Err(timeout) => return Some(Err(timeout)),
         };
         let Some(piece) = piece else {

@@ -97,8 +97,8 @@ impl UpstreamError {
     pub const fn had_begun(&self) -> bool {
         match self {
             Self::Truncated { .. } | Self::Malformed { .. } | Self::TooLong { .. } => true,
-            Self::Timeout { phase, .. } => matches!(phase, Phase::Idle),
             Self::Connect { .. }
+            | Self::Timeout { .. }
             | Self::Broken { .. }
             | Self::Refused(_)
             | Self::Reported { .. }
@@ -149,6 +149,11 @@ impl UpstreamError {
         let is_connect = error.is_connect();
         let detail = causes(error);
         if is_connect { Self::Connect { detail } } else { Self::Broken { detail } }
+    }
+
+    /// The connection broke after the head and before the first byte of the answer.
+    pub(super) fn of_head(error: reqwest::Error) -> Self {
+        Self::Broken { detail: causes(error) }
     }
 
     pub(super) fn of_body(error: reqwest::Error) -> Self {
