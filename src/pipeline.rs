@@ -3,7 +3,7 @@
 //! Stages are functions; their order is data flow: each takes the values it needs and returns one new
 //! value. This file decides the order and nothing else.
 //!
-//! Invariants: nothing goes upstream without a [`hold::Held`], which only `hold` makes from a plan and
+//! Invariants: nothing goes upstream without a `hold::Held`, which only `hold` makes from a plan and
 //! an admitted caller; whatever stage ends a call, what it set aside is posted or released exactly once.
 
 mod admit;
