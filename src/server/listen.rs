@@ -31,6 +31,7 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
     let builder = connection_builder(config);
     let draining = GracefulShutdown::new();
     let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -60,11 +61,13 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
         );
         let connection = draining.watch(connection.into_owned());
         let head_timeout = Duration::from_millis(config.head_timeout_ms);
+        let cut = cut.clone();
         connections.spawn(async move {
             tokio::select! {
                 // A client that goes away or speaks something else is its own affair.
                 _ = connection => {}
                 () = no_request_within(head_timeout, begun) => {}
+                () = cut.cancelled() => {}
             }
         });
     }
@@ -74,6 +77,10 @@ pub async fn serve(listener: TcpListener, app: Router, config: &ServerConfig, st
     if drained.is_err() {
         tracing::warn!(open = connections.len(), "the drain time is over; open calls are cut off");
     }
+    // A call posts when it is dropped, which must be before the book is closed.
+    cut.cancel();
+    connections.close();
+    connections.wait().await;
 }
 
 /// Ends when the first request has not begun in time; never, when it has. hyper's own limit starts only
