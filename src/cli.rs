@@ -65,7 +65,7 @@ pub fn run() -> ExitCode {
         Ok(config) => config,
         Err(mistakes) => return refuse(&mistakes),
     };
-    config.server.listen = arguments.listen.unwrap_or(config.server.listen);
+    config.listen_on(arguments.listen);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(MAX_BLOCKING_THREADS)

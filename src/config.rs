@@ -10,6 +10,7 @@ mod read;
 mod server;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +51,8 @@ pub struct Config {
     /// The files to watch for changes; empty for the embedded default.
     pub files: Vec<PathBuf>,
     pub server: ServerConfig,
+    /// The address that the command line gave; it outlives what the file says.
+    pub listen_given: Option<SocketAddr>,
     pub onnx: OnnxConfig,
     pub pricing: PricingConfig,
     pub prices: Arc<PriceBook>,
@@ -78,6 +81,12 @@ impl Config {
         let mut config = Self::parse(&label, &text, &prices, env)?;
         config.files = vec![path, prices_path];
         Ok(config)
+    }
+
+    /// Listens on `given`, where there is one, instead of the configured address.
+    pub fn listen_on(&mut self, given: Option<SocketAddr>) {
+        self.server.listen = given.unwrap_or(self.server.listen);
+        self.listen_given = given;
     }
 
     /// Reads configuration and prices from text; `origin` names them in mistakes.
@@ -143,6 +152,7 @@ impl Reader<'_> {
             origin: self.origin.to_owned(),
             files: Vec::new(),
             server: server?,
+            listen_given: None,
             onnx: onnx?,
             pricing: pricing?,
             prices: Arc::new(prices?),

@@ -37,8 +37,9 @@ impl Gateway {
 
     async fn read_again(&self, before: &Live, env: &Environment) -> Result<Live, Vec<String>> {
         let file = before.config.files.first().map(PathBuf::as_path);
-        let config = Config::load(file, env)
+        let mut config = Config::load(file, env)
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        config.listen_on(before.config.listen_given);
         if config.server != before.config.server || config.ledger != before.config.ledger {
             tracing::warn!("changes to [server] and [ledger] take effect at the next start");
         }
