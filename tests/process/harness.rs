@@ -117,7 +117,9 @@ impl Home {
 
     /// Starts a gateway on a free port, with more arguments, and waits until it listens.
     pub async fn start_with(&self, arguments: &[&str]) -> Gateway {
-        let mut command = self.command(&[&["--listen", "127.0.0.1:0"], arguments].concat());
+        let anywhere: &[&str] =
+            if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        let mut command = self.command(&[anywhere, arguments].concat());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary is built with the tests");
         let stdout = Transcript::of(child.stdout.take().expect("it is piped"));

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod crash;
+mod edge;
 pub mod harness;
 pub mod sockets;
 
