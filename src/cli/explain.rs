@@ -1,7 +1,9 @@
 //! `stiver explain`: where a request would go, why, and what it could cost.
 //!
-//! Opens an empty book of its own in a temporary folder, so that it can run beside a gateway.
+//! Opens an empty book of its own in a temporary folder, so that it can run beside a gateway; of the
+//! gateway's it reads the keys.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,8 +14,9 @@ use crate::chat::{Endpoint, Request};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::gateway::Gateway;
+use crate::ledger::keys::Keys;
 use crate::pipeline::{Call, Options, explain};
-use crate::team::CallId;
+use crate::team::{CallId, KeyRecord};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -31,12 +34,16 @@ impl Explain {
         let body =
             std::fs::read(&self.request).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         let request = Request::parse(Endpoint::Chat, &body).map_err(|error| format!("{shown}: {error}"))?;
+        let stored = stored_keys(&config).await?;
+        // Nothing listens here, so an address that needs keys is no hindrance.
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = std::env::temp_dir().join(format!("stiver-explain-{}", std::process::id()));
         config.ledger.path = folder.join("ledger.sqlite");
         config.ledger.journal_dir = folder.join("journal");
         config.cache.exact.enabled = false;
         config.cache.semantic.enabled = false;
         let gateway = Gateway::open(config, env, Clock::system()).await.map_err(|error| error.to_string())?;
+        gateway.live().set_stored_keys(stored);
         let ts_ms = gateway.clock.now_ms();
         let options = Options { key: self.key.map(secrecy::SecretString::from), ..Options::default() };
         let id = CallId::new(ts_ms, rand::random());
@@ -49,4 +56,13 @@ impl Explain {
         println!("{:#}", decision.map_err(|error| error.to_string())?);
         Ok(())
     }
+}
+
+/// The keys that a gateway with this configuration would know from its database, where there is one.
+async fn stored_keys(config: &Config) -> Result<Vec<KeyRecord>, String> {
+    if !config.ledger.path.exists() {
+        return Ok(Vec::new());
+    }
+    let keys = Keys::open(&config.ledger.path).await.map_err(|error| error.to_string())?;
+    keys.load_all().await.map_err(|error| error.to_string())
 }
