@@ -33,6 +33,7 @@ pub(super) fn section<T: DeserializeOwned>(
     key: &str,
     mistake: &mut impl FnMut(String, String),
 ) -> Option<T> {
+    let mut taken_out: Vec<String> = Vec::new();
     for _ in 0..MAX_MISTAKES {
         match serde_path_to_error::deserialize::<_, T>(value.clone()) {
             Ok(read) => return Some(read),
@@ -47,7 +48,11 @@ pub(super) fn section<T: DeserializeOwned>(
                     Some(_) | None => full,
                 };
                 let local = full.strip_prefix(key).unwrap_or(&full).trim_start_matches('.').to_owned();
-                mistake(full, problem);
+                // A field that was taken out is missing now, but what is wrong with it was told.
+                if missing_at(&full, &problem).is_none_or(|field| !taken_out.contains(&field)) {
+                    taken_out.push(full.clone());
+                    mistake(full, problem);
+                }
                 if local.is_empty() || !remove(&mut value, &local) {
                     return None;
                 }
@@ -55,6 +60,11 @@ pub(super) fn section<T: DeserializeOwned>(
         }
     }
     None
+}
+
+/// The full key of a field that is missing from what stands at `key`.
+fn missing_at(key: &str, problem: &str) -> Option<String> {
+    quoted_after(problem, "missing field `").map(|field| join(key, &field))
 }
 
 fn quoted_after(text: &str, start: &str) -> Option<String> {
@@ -145,6 +155,28 @@ mod tests {
         );
         assert!(found.iter().any(|(_, problem)| problem.contains("expected one of `port`, `name`, `inner`")));
         assert_eq!(read.unwrap().port, 1);
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict {
+        #[expect(dead_code, reason = "read only to be missed")]
+        kind: u16,
+        #[expect(dead_code, reason = "read only to be missed")]
+        name: String,
+    }
+
+    #[test]
+    fn a_field_at_fault_is_not_called_missing_too() {
+        for (text, expected) in [("kind = 'x'\nname = 'a'", "up.a.kind"), ("kind = 1", "up.a")] {
+            let mut found = Vec::new();
+
+            let read: Option<Strict> =
+                section(toml::from_str(text).unwrap(), "up.a", &mut |key, _| found.push(key));
+
+            assert!(read.is_none());
+            assert_eq!(found, [expected], "{text}");
+        }
     }
 
     #[test]
