@@ -6,9 +6,11 @@
 //! Invariants: no test needs the network, a free port of a fixed number, or another test.
 
 mod bad_input;
+mod commands;
 mod crash;
 mod edge;
 pub mod harness;
+mod sdks;
 pub mod sockets;
 
 #[path = "../fake_upstream/fake.rs"]
