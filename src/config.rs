@@ -78,7 +78,8 @@ impl Config {
         let text = read_file(&path).map_err(|mistake| vec![mistake])?;
         let prices_path = prices_path(&path, &text);
         let prices = read_file(&prices_path).map_err(|mistake| vec![mistake])?;
-        let mut config = Self::parse(&label, &text, &prices, env)?;
+        let prices_label = prices_path.display().to_string();
+        let mut config = Self::parse_named([&label, &prices_label], &text, &prices, env)?;
         config.files = vec![path, prices_path];
         Ok(config)
     }
@@ -91,7 +92,16 @@ impl Config {
 
     /// Reads configuration and prices from text; `origin` names them in mistakes.
     pub fn parse(origin: &str, text: &str, prices: &str, env: &Environment) -> Result<Self, Vec<Mistake>> {
-        let mut reader = Reader { origin, mistakes: Vec::new() };
+        Self::parse_named([origin, &format!("the prices of {origin}")], text, prices, env)
+    }
+
+    fn parse_named(
+        [origin, prices_origin]: [&str; 2],
+        text: &str,
+        prices: &str,
+        env: &Environment,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut reader = Reader { origin, prices_origin, mistakes: Vec::new() };
         let config = reader.config(text, prices, env);
         match config {
             Some(config) if reader.mistakes.is_empty() => Ok(config),
@@ -118,6 +128,7 @@ fn prices_path(config: &Path, text: &str) -> PathBuf {
 /// Reads section after section and keeps every mistake.
 struct Reader<'a> {
     origin: &'a str,
+    prices_origin: &'a str,
     mistakes: Vec<Mistake>,
 }
 
@@ -214,7 +225,7 @@ impl Reader<'_> {
     }
 
     fn prices(&mut self, text: &str) -> Option<PriceBook> {
-        let file = format!("prices.toml of {}", self.origin);
+        let file = self.prices_origin.to_owned();
         let mut table = self.table(file.clone(), text)?;
         let entries = table.remove("price").unwrap_or(Value::Array(Vec::new()));
         let mut found: Vec<(String, String)> = Vec::new();

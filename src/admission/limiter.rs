@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use metrics::gauge;
 use parking_lot::Mutex;
 use serde::Deserialize;
 
@@ -115,6 +116,7 @@ impl Limiter {
             return Err(hit("tokens a minute", bucket.per_minute(), wait_ms));
         }
         meter.in_flight += 1;
+        gauge!("stiver_calls_in_flight").increment(1.0);
         Ok(Pass {
             limiter: Arc::clone(self),
             team: team.clone(),
@@ -146,6 +148,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(meter) = self.limiter.teams.lock().get_mut(&self.team) {
             meter.in_flight -= 1;
+            gauge!("stiver_calls_in_flight").decrement(1.0);
         }
     }
 }
