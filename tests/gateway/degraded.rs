@@ -4,6 +4,7 @@
 
 mod book;
 mod draining;
+mod services;
 
 use serde_json::{Value, json};
 

@@ -164,3 +164,25 @@ async fn a_journal_folder_that_cannot_be_made_stops_the_start_and_is_named() {
 
     assert!(refusal.contains(&journal.display().to_string()), "{refusal}");
 }
+
+#[tokio::test]
+async fn a_call_that_cannot_be_journalled_is_not_sent_and_its_money_is_released() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&endpoints(&fake)).await;
+    gateway.gateway().ledger.close().await.unwrap();
+
+    let whole = gateway.post(CHAT, &chat("gpt-4o", "hello")).await;
+    let streamed = gateway.post(CHAT, &chat_stream("gpt-4o", "hello")).await;
+
+    for answer in [&whole, &streamed] {
+        assert_eq!(
+            (answer.status, answer.error().1.as_str()),
+            (503, "ledger_unavailable"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(answer.header("x-stiver-attempts"), "", "no attempt was made");
+    }
+    assert!(fake.calls().is_empty());
+    gateway.abandon().await;
+}

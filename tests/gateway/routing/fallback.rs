@@ -236,3 +236,25 @@ async fn a_prompt_too_long_goes_to_an_upstream_with_more_context() {
         gateway.finish().await;
     }
 }
+
+#[tokio::test]
+async fn an_upstream_that_does_not_take_our_key_is_our_fault_and_not_the_callers() {
+    for (refusal, status) in [("status=401", 502), ("status=402", 502), ("status=403", 502)] {
+        let (first, second) = (FakeUpstream::start(), FakeUpstream::start());
+        first.script(Script::always(refusal));
+        let toml = pair(&first, &second, "max_retries = 3\n") + &route("alone", &["first"]);
+        let gateway = TestGateway::start(&toml).await;
+
+        let replaced = gateway.post(CHAT, &chat("pair", "hello")).await;
+        let alone = gateway.post(CHAT, &chat("alone", "hello")).await;
+
+        assert_eq!((replaced.status, replaced.header("x-stiver-attempts")), (200, "2"), "{refusal}");
+        assert_eq!((alone.status, alone.error().1.as_str()), (status, "upstream_failed"), "{refusal}");
+        assert!(
+            !alone.text().contains("API key"),
+            "what is wrong with our key stays inside: {}",
+            alone.text()
+        );
+        gateway.finish().await;
+    }
+}
