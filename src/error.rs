@@ -156,6 +156,9 @@ impl From<NoPlan> for Error {
 
 /// Blames the caller only when every upstream was left out for what the caller sent.
 fn none_fit<'a>(message: String, mut whys: impl Iterator<Item = &'a Unfit> + Clone) -> Error {
+    if whys.clone().any(|why| matches!(why, Unfit::TooDear { .. })) {
+        return Error::invalid(message).with_code("max_cost_exceeded");
+    }
     let for_the_request =
         |why: &Unfit| matches!(why, Unfit::NoVision | Unfit::NoTools | Unfit::WrongEndpoint);
     if whys.clone().all(for_the_request) {

@@ -83,11 +83,13 @@ impl Price {
         Ok(exact.round())
     }
 
-    /// The most that so many tokens can cost, whatever kinds they turn out to be.
-    pub fn worst_cost(&self, n_input: u64, n_output: u64) -> NanoUsd {
-        let dearest_input = self.input.max(self.cached_read).max(self.cache_write);
-        let dearest_input = dearest_input.max(self.audio_input.unwrap_or_default());
-        let dearest_output = self.output.max(self.audio_output.unwrap_or_default());
+    /// The most that so many tokens can cost, whatever kinds they turn out to be; only a call with
+    /// media can turn out to be audio.
+    pub fn worst_cost(&self, n_input: u64, n_output: u64, has_media: bool) -> NanoUsd {
+        let audio = |rate: Option<Rate>| rate.filter(|_| has_media).unwrap_or_default();
+        let dearest_input =
+            self.input.max(self.cached_read).max(self.cache_write).max(audio(self.audio_input));
+        let dearest_output = self.output.max(audio(self.audio_output));
         (dearest_input.of(n_input) + dearest_output.of(n_output)).round()
     }
 }
@@ -251,6 +253,6 @@ mod tests {
         let price = book.price("m", i64::MAX).unwrap();
         let usage = Usage { input: 100, cached_read: 30, output: 7, ..Usage::default() };
 
-        assert!(price.worst_cost(100, 7) >= price.cost(&usage).unwrap());
+        assert!(price.worst_cost(100, 7, false) >= price.cost(&usage).unwrap());
     }
 }

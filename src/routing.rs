@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub most_input_tokens: u64,
     pub max_output_tokens: Option<u64>,
     pub n_choices: u64,
+    /// The most that the caller wants this call to cost.
+    pub max_cost: Option<NanoUsd>,
     /// Upstreams whose breaker is open now.
     pub tripped: &'a BTreeSet<UpstreamName>,
     pub prices: &'a PriceBook,
@@ -101,8 +103,15 @@ pub enum Unfit {
     Tripped,
     NoVision,
     NoTools,
-    Unpriced { model: String },
+    Unpriced {
+        model: String,
+    },
     WrongEndpoint,
+    /// It could cost more than the caller allows.
+    TooDear {
+        ceiling: NanoUsd,
+        max_cost: NanoUsd,
+    },
 }
 
 impl fmt::Display for Unfit {
@@ -114,6 +123,10 @@ impl fmt::Display for Unfit {
             Self::NoTools => write!(f, "does not call tools"),
             Self::Unpriced { model } => write!(f, "serves `{model}`, which has no price in prices.toml"),
             Self::WrongEndpoint => write!(f, "does not serve this endpoint"),
+            Self::TooDear { ceiling, max_cost } => write!(
+                f,
+                "could cost up to ${ceiling}, above the ${max_cost} allowed; lower `max_tokens` or raise the limit"
+            ),
         }
     }
 }
@@ -193,9 +206,12 @@ fn fit<'a>(
         return Err(Unfit::NoTools);
     }
     let model = upstream.model.as_str();
-    match (ceiling(upstream, facts), facts.unknown_price) {
-        (None, UnknownPrice::Refuse) => Err(Unfit::Unpriced { model: model.to_owned() }),
-        (ceiling, UnknownPrice::Refuse | UnknownPrice::Meter) => Ok((model, ceiling)),
+    match (ceiling(upstream, facts), facts.unknown_price, facts.max_cost) {
+        (None, UnknownPrice::Refuse, _) => Err(Unfit::Unpriced { model: model.to_owned() }),
+        // What has no price cannot be promised to stay below one.
+        (None, UnknownPrice::Meter, Some(_)) => Err(Unfit::Unpriced { model: model.to_owned() }),
+        (Some(ceiling), _, Some(max_cost)) if ceiling > max_cost => Err(Unfit::TooDear { ceiling, max_cost }),
+        (ceiling, _, _) => Ok((model, ceiling)),
     }
 }
 
@@ -214,7 +230,8 @@ fn ceiling(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<NanoUsd> {
         }
     };
     let n_output = per_choice.saturating_mul(facts.n_choices);
-    Some(price.worst_cost(facts.most_input_tokens.min(context), n_output))
+    let n_input = facts.most_input_tokens.min(context);
+    Some(price.worst_cost(n_input, n_output, facts.has_media))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::meter::emit_ended;
 use super::plan::Planned;
 use crate::chat::{Request, Usage};
 use crate::config::EMBEDDER;
-use crate::error::{Error, Result};
+use crate::error::{Blame, Error, Result};
 use crate::gateway::{Gateway, Live};
 use crate::ledger::Hold;
 use crate::ledger::entry::Outcome;
@@ -60,14 +60,16 @@ pub(super) async fn dispatch(
     };
     let mut failed: Option<Error> = None;
     for attempt in planned.plan.attempts() {
-        if attempt.upstream.as_str() == EMBEDDER {
-            return sending.answer_locally(attempt).await;
-        }
-        let upstream = admitted.live.upstream(&attempt.upstream);
-        if sending.needs_context.is_some_and(|least| upstream.context_tokens.unwrap_or(u64::MAX) <= least) {
-            continue;
-        }
-        match sending.attempt(upstream, attempt).await {
+        let attempted = if attempt.upstream.as_str() == EMBEDDER {
+            sending.embed().await
+        } else {
+            let upstream = admitted.live.upstream(&attempt.upstream);
+            if sending.lacks_context(upstream) {
+                continue;
+            }
+            sending.attempt(upstream, attempt).await
+        };
+        match attempted {
             Attempted::Answered(beginning) => return Ok(sending.answered(beginning, attempt)),
             Attempted::Next(error) => failed = Some(error),
             Attempted::Stop(error) => {
@@ -102,11 +104,17 @@ enum Attempted {
 
 struct Beginning {
     answer: Answer,
+    is_local: bool,
     sent_at: Instant,
     first_byte_at: Instant,
 }
 
 impl Sending<'_> {
+    /// Whether the prompt was too long already for an upstream that takes no less.
+    fn lacks_context(&self, upstream: &Upstream) -> bool {
+        self.needs_context.is_some_and(|least| upstream.context_tokens.unwrap_or(u64::MAX) <= least)
+    }
+
     /// Asks one upstream, again as often as its configuration and its failures allow.
     async fn attempt(&mut self, upstream: &Upstream, attempt: &Attempt) -> Attempted {
         let mut n_failed = 0;
@@ -127,7 +135,12 @@ impl Sending<'_> {
             let failure = match self.send(upstream).await {
                 Ok(answer) => {
                     permit.record(breaker::Outcome::Success, Instant::now());
-                    return Attempted::Answered(Beginning { answer, sent_at, first_byte_at: Instant::now() });
+                    return Attempted::Answered(Beginning {
+                        answer,
+                        is_local: false,
+                        sent_at,
+                        first_byte_at: Instant::now(),
+                    });
                 }
                 Err(failure) => failure,
             };
@@ -164,30 +177,24 @@ impl Sending<'_> {
         upstream.send(&ask).await
     }
 
-    async fn answer_locally(mut self, attempt: &Attempt) -> Result<Answered> {
+    async fn embed(&mut self) -> Attempted {
         self.n_attempts += 1;
         let sent_at = Instant::now();
         match local::embed(self.gateway, &self.call.request).await {
             Ok(whole) => {
-                let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
-                Ok(Answered {
-                    held,
-                    answer: Answer::Whole(Box::new(whole)),
-                    attempt,
-                    is_local: true,
-                    sent_at,
-                    first_byte_at: Instant::now(),
-                    wasted: NanoUsd::ZERO,
-                })
+                let answer = Answer::Whole(Box::new(whole));
+                let first_byte_at = Instant::now();
+                Attempted::Answered(Beginning { answer, is_local: true, sent_at, first_byte_at })
             }
-            Err(error) => Err(self.give_up(error)),
+            Err(error) if error.blame == Blame::Caller => Attempted::Stop(error),
+            Err(error) => Attempted::Next(error),
         }
     }
 
     fn answered(self, beginning: Beginning, attempt: &Attempt) -> Answered {
-        let Beginning { answer, sent_at, first_byte_at } = beginning;
+        let Beginning { answer, is_local, sent_at, first_byte_at } = beginning;
         let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
-        Answered { held, answer, attempt, is_local: false, sent_at, first_byte_at, wasted: self.wasted }
+        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted }
     }
 
     /// The least that a broken attempt is billed: its prompt.
@@ -228,8 +235,7 @@ impl Sending<'_> {
 fn tripped(attempt: &Attempt) -> Error {
     let message =
         format!("upstream `{}` failed repeatedly and is being left alone for a moment", attempt.upstream);
-    let mut error =
-        Error::new(crate::error::Blame::Upstream, 503, "server_error", message).with_code("no_upstream");
+    let mut error = Error::new(Blame::Upstream, 503, "server_error", message).with_code("no_upstream");
     error.retry_after_ms = Some(1_000);
     error
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::admit::Admitted;
 use super::call::Call;
 use crate::complexity::Scored;
-use crate::error::{Blame, Error, Result};
+use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::prompt::most_input_tokens;
 use crate::routing::{Facts, Plan, decide};
@@ -37,22 +37,12 @@ pub(super) fn plan(
         most_input_tokens: most_input_tokens(request),
         max_output_tokens: request.max_output_tokens,
         n_choices: request.n_choices,
+        max_cost: call.options.max_cost,
         tripped: &tripped,
         prices: &config.prices,
         unknown_price: config.pricing.unknown_price,
         now_ms: call.ts_ms,
     };
     let plan = decide(&config.catalog, &request.route, &facts)?;
-    match call.options.max_cost {
-        Some(max_cost) if plan.ceiling > max_cost => Err(too_dear(&plan, max_cost)),
-        Some(_) | None => Ok(Planned { plan, scored }),
-    }
-}
-
-fn too_dear(plan: &Plan, max_cost: crate::money::NanoUsd) -> Error {
-    let message = format!(
-        "this call could cost up to ${}, above the ${max_cost} of `x-stiver-max-cost-usd`; lower `max_tokens` or raise the header",
-        plan.ceiling
-    );
-    Error::new(Blame::Policy, 400, "invalid_request_error", message).with_code("max_cost_exceeded")
+    Ok(Planned { plan, scored })
 }

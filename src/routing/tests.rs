@@ -52,6 +52,7 @@ struct Case {
     min_tier: Option<TierName>,
     has_media: bool,
     max_output_tokens: Option<u64>,
+    max_cost: Option<NanoUsd>,
     unknown_price: UnknownPrice,
 }
 
@@ -65,6 +66,7 @@ impl Case {
             min_tier: None,
             has_media: false,
             max_output_tokens: None,
+            max_cost: None,
             unknown_price: UnknownPrice::Refuse,
         }
     }
@@ -79,6 +81,7 @@ impl Case {
             most_input_tokens: 100,
             max_output_tokens: self.max_output_tokens,
             n_choices: 1,
+            max_cost: self.max_cost,
             tripped: &self.tripped,
             prices: &self.prices,
             unknown_price: self.unknown_price,
@@ -188,6 +191,20 @@ fn the_ceiling_covers_the_dearest_attempt_at_the_asked_or_the_model_s_limit() {
 
     case.max_output_tokens = Some(1_000_000);
     assert_eq!(case.decide("auto").unwrap().ceiling, NanoUsd::new(100_000 + 8_000_000));
+}
+
+#[test]
+fn what_could_cost_more_than_allowed_is_left_out_to_the_nano_dollar() {
+    let mut case = Case::new();
+    case.max_output_tokens = Some(10);
+    // `big` can cost 100,000 + 80,000 nano-dollars, the small ones a tenth and a fifth of it.
+    case.max_cost = Some(NanoUsd::new(180_000));
+    assert_eq!(case.order("auto"), ["small", "small-2", "big"]);
+    case.max_cost = Some(NanoUsd::new(179_999));
+    assert_eq!(case.order("auto"), ["small", "small-2"]);
+    case.max_cost = Some(NanoUsd::new(17_999));
+    let error = case.decide("auto").unwrap_err();
+    assert!(error.to_string().contains("above the $0.000017999 allowed"), "{error}");
 }
 
 #[test]

@@ -119,8 +119,8 @@ async fn a_dry_run_tells_the_decision_and_calls_nothing() {
     assert_eq!(told["attempts"][1]["upstream"], json!("big"));
     assert_eq!(told["baseline"], json!("big"));
     let at_most = |value: &Value| nano_usd(value.as_str().unwrap());
-    // 100 tokens of the dearest output, which is audio at $4.80 a million, and some input.
-    assert!((480_000..700_000).contains(&at_most(&told["attempts"][0]["cost_usd_at_most"])), "{told}");
+    // 100 tokens of output at $0.60 a million, and some input.
+    assert!((60_000..100_000).contains(&at_most(&told["attempts"][0]["cost_usd_at_most"])), "{told}");
     assert!(fake.calls().is_empty());
     let first = gateway.post(CHAT, &body).await;
     assert_eq!(first.header("x-stiver-cache"), "miss", "a dry run leaves nothing in the cache");
@@ -134,19 +134,21 @@ async fn a_greatest_cost_is_kept_to_the_nano_dollar() {
     let gateway = TestGateway::start(&ladder(&fake, "")).await;
     let mut body = chat("auto", EASY);
     body["max_tokens"] = json!(100);
-    let at_most = nano_usd(decision(&gateway, &body).await["cost_usd_at_most"].as_str().unwrap());
+    let told = decision(&gateway, &body).await;
+    let [small, large] = [0, 1].map(|n| nano_usd(told["attempts"][n]["cost_usd_at_most"].as_str().unwrap()));
     let with_limit = async |limit_nano_usd: i64| {
         let limit = format!("0.{limit_nano_usd:09}");
         gateway.post_with(CHAT, &body, &[("x-stiver-max-cost-usd", &limit)]).await
     };
 
-    let under = with_limit(at_most - 1).await;
+    let under = with_limit(small - 1).await;
     let n_calls = fake.calls().len();
-    let at = with_limit(at_most).await;
+    let at = with_limit(small).await;
 
     assert_eq!((under.status, under.error().1.as_str()), (400, "max_cost_exceeded"));
     assert_eq!(n_calls, 0);
-    assert_eq!(at.status, 200);
+    assert_eq!((at.status, at.header("x-stiver-tier")), (200, "small"));
+    assert!(small < large, "the large tier is left out, and the call still answered");
     gateway.finish().await;
 }
 
