@@ -12,12 +12,12 @@ use crate::fake_upstream::FakeUpstream;
 use crate::harness::{Answer, Gateway, Home, MODEL, UPSTREAM_KEY, ask, config, within};
 use crate::sockets::{exchange, exchange_on};
 
-/// Short, so that the tests of them are.
-const LIMITS: &str = "[server]\nhead_timeout_ms = 400\nbody_timeout_ms = 400\n";
+/// Short, so that the tests of them are; elsewhere a busy machine must not be called slow.
+const SHORT_LIMITS: &str = "[server]\nhead_timeout_ms = 400\nbody_timeout_ms = 400\n";
 const CHAT: &str = "POST /v1/chat/completions HTTP/1.1";
 
 async fn start(fake: &FakeUpstream) -> (Home, Gateway) {
-    let home = Home::new(&config(fake, LIMITS));
+    let home = Home::new(&config(fake, ""));
     let gateway = home.start().await;
     (home, gateway)
 }
@@ -223,7 +223,8 @@ async fn keys_that_do_not_open_are_refused_before_the_body_is_read() {
 #[tokio::test]
 async fn clients_that_dawdle_are_cut_off() {
     let fake = FakeUpstream::start();
-    let (_home, gateway) = start(&fake).await;
+    let home = Home::new(&config(&fake, SHORT_LIMITS));
+    let gateway = home.start().await;
     let connect = || TcpStream::connect(gateway.address);
 
     let mut silent = connect().await.unwrap();
@@ -248,7 +249,8 @@ async fn clients_that_dawdle_are_cut_off() {
 #[tokio::test]
 async fn a_body_sent_drop_by_drop_counts_as_late() {
     let fake = FakeUpstream::start();
-    let (_home, gateway) = start(&fake).await;
+    let home = Home::new(&config(&fake, SHORT_LIMITS));
+    let gateway = home.start().await;
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     stream
         .write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: 9999\r\n\r\n")

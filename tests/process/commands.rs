@@ -216,6 +216,26 @@ async fn a_key_printed_as_toml_opens_once_it_stands_in_the_file() {
 }
 
 #[tokio::test]
+async fn what_is_in_use_already_is_named_with_a_way_out() {
+    let fake = FakeUpstream::start();
+    let home = Home::new(&config(&fake, ""));
+    let gateway = home.start().await;
+
+    let same_folder = home.run(&["serve", "--listen", "127.0.0.1:0"]).await;
+    let same_address = home.run(&["serve", "--listen", &gateway.address.to_string()]).await;
+
+    check(&same_folder, 1);
+    assert!(
+        same_folder.stderr.contains("give each process a `journal_dir` of its own"),
+        "{}",
+        same_folder.stderr
+    );
+    check(&same_address, 1);
+    assert!(same_address.stderr.contains("choose another with --listen"), "{}", same_address.stderr);
+    assert_eq!(gateway.chat(&ask("are you well?")).await.status, 200);
+}
+
+#[tokio::test]
 async fn the_embedded_default_starts_in_an_empty_folder_and_tells_what_is_missing() {
     let home = Home::empty();
     let gateway = home.start().await;
