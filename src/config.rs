@@ -77,7 +77,13 @@ impl Config {
         let label = path.display().to_string();
         let text = read_file(&path).map_err(|mistake| vec![mistake])?;
         let prices_path = prices_path(&path, &text);
-        let prices = read_file(&prices_path).map_err(|mistake| vec![mistake])?;
+        let is_named = text.contains("prices_file");
+        let prices = match read_file(&prices_path) {
+            Ok(prices) => prices,
+            // A configuration alone is enough: the prices compiled in hold until it names its own.
+            Err(_) if !is_named && !prices_path.exists() => EMBEDDED_PRICES.to_owned(),
+            Err(mistake) => return Err(vec![mistake]),
+        };
         let prices_label = prices_path.display().to_string();
         let mut config = Self::parse_named([&label, &prices_label], &text, &prices, env)?;
         config.files = vec![path, prices_path];

@@ -11,6 +11,7 @@ mod reload;
 mod upkeep;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub limiter: Arc<Limiter>,
     pub cache: Cache,
     pub max_answer_bytes: usize,
+    /// The address that was opened; a reload cannot move it.
+    listen: SocketAddr,
     pub embedder: Option<Arc<dyn Embed>>,
     pub complexity: Complexity,
     pub ledger: Ledger,
@@ -75,7 +78,7 @@ pub enum StartError {
         "server.listen: {0} can be reached from other machines, but there is no key and no team, so anybody could spend; \
          make a key with `stiver keys create`, or listen on 127.0.0.1"
     )]
-    OpenToAll(std::net::SocketAddr),
+    OpenToAll(SocketAddr),
 }
 
 impl Gateway {
@@ -110,6 +113,7 @@ impl Gateway {
             breakers: Breakers::default(),
             cache,
             max_answer_bytes,
+            listen,
             embedder,
             complexity,
             ledger,

@@ -83,10 +83,10 @@ impl Price {
         Ok(exact.round())
     }
 
-    /// The most that so many tokens can cost, whatever kinds they turn out to be; only a call with
-    /// media can turn out to be audio.
-    pub fn worst_cost(&self, n_input: u64, n_output: u64, has_media: bool) -> NanoUsd {
-        let audio = |rate: Option<Rate>| rate.filter(|_| has_media).unwrap_or_default();
+    /// The most that so many tokens can cost, whatever kinds they turn out to be; only a call
+    /// that may be audio is held at audio rates.
+    pub fn worst_cost(&self, n_input: u64, n_output: u64, may_be_audio: bool) -> NanoUsd {
+        let audio = |rate: Option<Rate>| rate.filter(|_| may_be_audio).unwrap_or_default();
         let dearest_input =
             self.input.max(self.cached_read).max(self.cache_write).max(audio(self.audio_input));
         let dearest_output = self.output.max(audio(self.audio_output));

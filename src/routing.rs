@@ -33,7 +33,12 @@ pub struct Facts<'a> {
     /// An upper bound on the input, in tokens.
     pub most_input_tokens: u64,
     pub max_output_tokens: Option<u64>,
-    pub n_choices: u64,
+    /// Prompts that each have a context window of their own.
+    pub n_prompts: u64,
+    /// Answers that are billed.
+    pub n_answers: u64,
+    /// Input or output may be billed as audio.
+    pub may_be_audio: bool,
     /// The most that the caller wants this call to cost.
     pub max_cost: Option<NanoUsd>,
     /// Upstreams whose breaker is open now.
@@ -70,6 +75,8 @@ pub struct Attempt {
     pub tier: Option<TierName>,
     /// `None`: the model has no price, and the policy is to meter it as null.
     pub ceiling: Option<NanoUsd>,
+    /// The model's context window, where known.
+    pub context_tokens: Option<u64>,
 }
 
 /// Why the first attempt comes first.
@@ -163,6 +170,7 @@ pub fn decide(catalog: &Catalog, route: &RouteName, facts: &Facts<'_>) -> Result
                 model: model.to_owned(),
                 tier: route.has_ladder().then(|| tier.clone()),
                 ceiling,
+                context_tokens: context_tokens(catalog.upstream(upstream), facts),
             }),
             Err(why) => left_out.push((upstream.clone(), why)),
         }
@@ -193,7 +201,7 @@ fn fit<'a>(
     if let Some(why) = &upstream.off {
         return Err(Unfit::Off(why.clone()));
     }
-    if upstream.embeddings_only != (facts.endpoint == Endpoint::Embeddings) && upstream.embeddings_only {
+    if upstream.embeddings_only && facts.endpoint != Endpoint::Embeddings {
         return Err(Unfit::WrongEndpoint);
     }
     if facts.tripped.contains(name) {
@@ -215,23 +223,29 @@ fn fit<'a>(
     }
 }
 
+/// The configuration's word on the context window beats the price list's.
+fn context_tokens(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<u64> {
+    let listed = || facts.prices.price(&upstream.model, facts.now_ms)?.context_tokens;
+    upstream.context_tokens.or_else(listed)
+}
+
 /// The most a call can cost at this upstream; `None` where it has no price.
 fn ceiling(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<NanoUsd> {
     if upstream.free {
         return Some(NanoUsd::ZERO);
     }
     let price = facts.prices.price(&upstream.model, facts.now_ms)?;
-    let context = upstream.context_tokens.or(price.context_tokens).unwrap_or(u64::MAX);
+    let context = context_tokens(upstream, facts).unwrap_or(u64::MAX);
     let model_limit = upstream.max_output_tokens.or(price.max_output_tokens).unwrap_or(MOST_OUTPUT_TOKENS);
-    let per_choice = match facts.endpoint {
+    let per_answer = match facts.endpoint {
         Endpoint::Embeddings => 0,
         Endpoint::Chat | Endpoint::Completions => {
             facts.max_output_tokens.unwrap_or(model_limit).min(model_limit)
         }
     };
-    let n_output = per_choice.saturating_mul(facts.n_choices);
-    let n_input = facts.most_input_tokens.min(context);
-    Some(price.worst_cost(n_input, n_output, facts.has_media))
+    let n_output = per_answer.saturating_mul(facts.n_answers);
+    let n_input = facts.most_input_tokens.min(context.saturating_mul(facts.n_prompts));
+    Some(price.worst_cost(n_input, n_output, facts.may_be_audio))
 }
 
 #[cfg(test)]

@@ -36,13 +36,13 @@ pub fn routes(gateway: Arc<Gateway>, config: &ServerConfig) -> Router {
         .route("/v1/completions", post(calls::completions))
         .route("/v1/embeddings", post(calls::embeddings))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{name}", get(models::one));
+        .route("/v1/models/{name}", get(models::one))
+        .route("/dashboard", get(dashboard::page));
     let api = match flood::guard(&config.flood) {
         Some(guard) => api.layer(guard),
         None => api,
     };
     api.route("/", get(|| async { Redirect::temporary("/dashboard") }))
-        .route("/dashboard", get(dashboard::page))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

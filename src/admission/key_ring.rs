@@ -75,6 +75,10 @@ pub enum KeyRefused {
     Wrong,
     #[error("the API key `sk-stiver-{0}-…` was revoked; have a new one made with `stiver keys create`")]
     Revoked(KeyId),
+    #[error(
+        "the API key's team `{0}` is not configured; add `[teams.{0}]`, or have a key made for another team"
+    )]
+    NoTeam(TeamName),
     #[error("the API key `sk-stiver-{0}-…` has expired; have a new one made with `stiver keys create`")]
     Expired(KeyId),
 }
@@ -118,7 +122,12 @@ impl KeyRing {
         if key.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
             return Err(KeyRefused::Expired(key.id.clone()));
         }
-        let team = self.teams.get(&key.team).map_or_else(|| Arc::new(Team::unlimited(&key.team)), Arc::clone);
+        let team = match self.teams.get(&key.team) {
+            Some(team) => Arc::clone(team),
+            None if self.teams.is_empty() => Arc::new(Team::unlimited(&key.team)),
+            // A name written wrong must not be a team without limits.
+            None => return Err(KeyRefused::NoTeam(key.team.clone())),
+        };
         Ok(Caller { team, key: Some(key.id.clone()), routes: key.routes.clone() })
     }
 }
@@ -179,6 +188,14 @@ mod tests {
         assert!(expired.admit(Some(TEXT), 9).is_ok());
         assert_eq!(refusal(&expired, Some(TEXT), 10), KeyRefused::Expired(KeyId::from("abc")));
         assert_eq!(refusal(&revoked, Some("sk-stiver-abc-guess"), 10), KeyRefused::Wrong);
+    }
+
+    #[test]
+    fn once_teams_are_configured_a_key_of_another_is_refused() {
+        let team = Arc::new(Team::unlimited(&TeamName::from("serach")));
+        let ring = KeyRing::new([(team.name.clone(), team)].into(), [key()]);
+
+        assert_eq!(refusal(&ring, Some(TEXT), 0), KeyRefused::NoTeam(TeamName::from("search")));
     }
 
     #[test]

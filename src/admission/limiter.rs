@@ -77,6 +77,7 @@ pub struct Pass {
     limiter: Arc<Limiter>,
     team: TeamName,
     taken_tokens: u64,
+    is_settled: bool,
     pub requests: Option<RateState>,
     pub tokens: Option<RateState>,
 }
@@ -121,6 +122,7 @@ impl Limiter {
             limiter: Arc::clone(self),
             team: team.clone(),
             taken_tokens: n_tokens,
+            is_settled: false,
             requests: meter.requests.as_ref().map(state),
             tokens: meter.tokens.as_ref().map(state),
         })
@@ -137,6 +139,7 @@ impl Pass {
         let now_ms = self.limiter.clock.now_ms();
         let more = n_tokens as i64 - self.taken_tokens as i64;
         self.taken_tokens = n_tokens;
+        self.is_settled = true;
         let mut teams = self.limiter.teams.lock();
         if let Some(bucket) = teams.get_mut(&self.team).and_then(|meter| meter.tokens.as_mut()) {
             bucket.adjust(more, now_ms);
@@ -146,6 +149,10 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
+        // A call that came to nothing took no tokens.
+        if !self.is_settled {
+            self.settle(0);
+        }
         if let Some(meter) = self.limiter.teams.lock().get_mut(&self.team) {
             meter.in_flight -= 1;
             gauge!("stiver_calls_in_flight").decrement(1.0);
@@ -216,6 +223,16 @@ mod tests {
         pass.settle(40);
 
         assert_eq!(limiter.admit(&team, &limits, 60).unwrap().tokens.unwrap().remaining, 0);
+    }
+
+    #[test]
+    fn a_call_that_came_to_nothing_gives_its_tokens_back() {
+        let (limiter, _, team) = limiter();
+        let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+
+        drop(limiter.admit(&team, &limits, 100).unwrap());
+
+        assert_eq!(limiter.admit(&team, &limits, 1).unwrap().tokens.unwrap().remaining, 99);
     }
 
     #[test]

@@ -24,10 +24,19 @@ pub enum Role {
 pub struct Message {
     pub role: Role,
     pub text: String,
-    /// Holds parts that are not text: images, audio, files, token ids.
-    pub has_media: bool,
+    /// Parts that are not text: images, audio, files, token ids.
+    pub n_media: usize,
     pub raw: Box<RawValue>,
 }
+
+impl Message {
+    pub fn has_media(&self) -> bool {
+        self.n_media > 0
+    }
+}
+
+/// Prompts or inputs in one request: OpenAI's own limit.
+const MAX_TEXTS: usize = 2_048;
 
 #[derive(Deserialize)]
 struct WireMessage<'a> {
@@ -60,27 +69,27 @@ fn read_message(idx: usize, raw: Box<RawValue>) -> Checked<Message> {
         InvalidRequest::of(&param, format!("`{param}` is not {expected}: {}", without_position(&error)))
     })?;
     let role = wire.role;
-    let (text, has_media) = match wire.content.map(RawValue::get) {
-        None | Some("null") => (String::new(), false),
+    let (text, n_media) = match wire.content.map(RawValue::get) {
+        None | Some("null") => (String::new(), 0),
         Some(content) => read_content(content).map_err(|problem| {
             let param = format!("{param}.content");
             InvalidRequest::of(&param, format!("`{param}` {problem}"))
         })?,
     };
-    Ok(Message { role, text, has_media, raw })
+    Ok(Message { role, text, n_media, raw })
 }
 
-/// Joins the text parts of a message's content; says whether it holds parts of another kind.
-fn read_content(content: &str) -> Result<(String, bool), String> {
+/// Joins the text parts of a message's content, and counts the parts of another kind.
+fn read_content(content: &str) -> Result<(String, usize), String> {
     if content.starts_with('"') {
         let text = serde_json::from_str(content).map_err(|error| without_position(&error))?;
-        return Ok((text, false));
+        return Ok((text, 0));
     }
     let parts: Vec<WirePart> = serde_json::from_str(content).map_err(|error| {
         format!("is neither a string nor an array of parts: {}", without_position(&error))
     })?;
     let mut text = String::new();
-    let mut has_media = false;
+    let mut n_media = 0;
     for part in parts {
         match part.text.or(part.refusal) {
             Some(more) if matches!(part.r#type.as_str(), "text" | "refusal") => {
@@ -89,10 +98,10 @@ fn read_content(content: &str) -> Result<(String, bool), String> {
                 }
                 text.push_str(&more);
             }
-            Some(_) | None => has_media = true,
+            Some(_) | None => n_media += 1,
         }
     }
-    Ok((text, has_media))
+    Ok((text, n_media))
 }
 
 #[derive(Deserialize)]
@@ -108,20 +117,24 @@ enum Texts {
 pub(super) fn read_texts(fields: &Fields, name: &str) -> Checked<Vec<Message>> {
     let texts: Texts = required(fields, name, "a string, an array of strings or arrays of token ids")?;
     let messages: Vec<Message> = match texts {
-        Texts::One(text) => vec![user_message(text, false)],
-        Texts::Many(texts) => texts.into_iter().map(|text| user_message(text, false)).collect(),
-        Texts::Tokens(ids) => vec![user_message(token_text(&ids), true)],
-        Texts::ManyTokens(many) => many.iter().map(|ids| user_message(token_text(ids), true)).collect(),
+        Texts::One(text) => vec![user_message(text, 0)],
+        Texts::Many(texts) => texts.into_iter().map(|text| user_message(text, 0)).collect(),
+        Texts::Tokens(ids) => vec![user_message(token_text(&ids), 1)],
+        Texts::ManyTokens(many) => many.iter().map(|ids| user_message(token_text(ids), 1)).collect(),
     };
     if messages.is_empty() {
         return Err(InvalidRequest::of(name, format!("`{name}` is empty; send at least one")));
     }
+    if messages.len() > MAX_TEXTS {
+        let problem = format!("`{name}` has {} entries; send at most {MAX_TEXTS} at once", messages.len());
+        return Err(InvalidRequest::of(name, problem));
+    }
     Ok(messages)
 }
 
-fn user_message(text: String, has_media: bool) -> Message {
+fn user_message(text: String, n_media: usize) -> Message {
     let raw = serde_json::value::to_raw_value(&text).expect("a string is JSON");
-    Message { role: Role::User, text, has_media, raw }
+    Message { role: Role::User, text, n_media, raw }
 }
 
 /// Token ids cannot be read here; as text they still count and still tell one prompt from another.

@@ -14,6 +14,8 @@ use crate::team::RouteName;
 
 const MAX_CHOICES: u64 = 128;
 const MAX_TOP_LOGPROBS: u64 = 20;
+/// A name is quoted in errors and logs.
+const MAX_NAME_BYTES: usize = 256;
 
 /// Which of our paths a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -56,6 +58,8 @@ pub struct Request {
     /// The client asked for the usage chunk at the end of a stream.
     pub include_usage: bool,
     pub n_choices: u64,
+    /// Answers written to choose from, where a completion asks for more than it shows.
+    pub best_of: u64,
     pub max_output_tokens: Option<u64>,
     pub temperature: Option<f64>,
     pub has_tools: bool,
@@ -87,6 +91,7 @@ impl Request {
             stream: optional(&fields, "stream", "a boolean")?.unwrap_or(false),
             include_usage: read_include_usage(&fields)?,
             n_choices: in_range(&fields, "n", 1, MAX_CHOICES)?.unwrap_or(1),
+            best_of: in_range(&fields, "best_of", 1, MAX_CHOICES)?.unwrap_or(1),
             max_output_tokens: read_max_output_tokens(&fields)?,
             temperature: number_in(&fields, "temperature", 0.0, 2.0)?,
             has_tools: tools.is_some_and(|tools| !tools.is_empty()) || fields.get("functions").is_some(),
@@ -99,7 +104,26 @@ impl Request {
     }
 
     pub fn has_media(&self) -> bool {
-        self.messages.iter().any(|message| message.has_media)
+        self.messages.iter().any(Message::has_media)
+    }
+
+    /// Prompts that are answered one by one.
+    pub fn n_prompts(&self) -> u64 {
+        match self.endpoint {
+            Endpoint::Chat => 1,
+            Endpoint::Completions | Endpoint::Embeddings => self.messages.len() as u64,
+        }
+    }
+
+    /// Answers that are written, and billed, whether they are shown or not.
+    pub fn n_answers(&self) -> u64 {
+        self.n_prompts() * self.n_choices.max(self.best_of)
+    }
+
+    /// Input or output may be billed at a rate of its own.
+    pub fn may_be_audio(&self) -> bool {
+        let wants_audio = |name| self.fields.get(name).is_some_and(|raw| raw.get().contains("audio"));
+        self.has_media() || self.fields.get("audio").is_some() || wants_audio("modalities")
     }
 
     pub fn last_user(&self) -> Option<&Message> {
@@ -153,6 +177,9 @@ fn read_route(fields: &Fields) -> Checked<RouteName> {
     let name: String = required(fields, "model", "a string naming a route; `GET /v1/models` lists them")?;
     if name.is_empty() {
         return Err(InvalidRequest::of("model", "`model` is empty; `GET /v1/models` lists the routes"));
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(InvalidRequest::of("model", format!("`model` is longer than {MAX_NAME_BYTES} bytes")));
     }
     Ok(RouteName::from(&name))
 }

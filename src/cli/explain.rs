@@ -43,7 +43,7 @@ impl Explain {
         config.cache.exact.enabled = false;
         config.cache.semantic.enabled = false;
         let gateway = Gateway::open(config, env, Clock::system()).await.map_err(|error| error.to_string())?;
-        gateway.live().set_stored_keys(stored);
+        gateway.live().set_stored_keys(stored, true);
         let ts_ms = gateway.clock.now_ms();
         let options = Options { key: self.key.map(secrecy::SecretString::from), ..Options::default() };
         let id = CallId::new(ts_ms, rand::random());

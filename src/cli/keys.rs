@@ -27,7 +27,7 @@ pub(super) enum Keys {
         #[arg(long, value_delimiter = ',')]
         routes: Option<Vec<String>>,
         /// Days until it expires [default: never]
-        #[arg(long, value_name = "DAYS")]
+        #[arg(long, value_name = "DAYS", conflicts_with = "toml")]
         expires: Option<u32>,
         /// Store nothing; print the lines for the configuration file instead
         #[arg(long)]
@@ -79,7 +79,8 @@ fn print_toml(new: NewKey, now_ms: i64) -> Done {
 
 async fn create(config: &Config, new: NewKey, now_ms: i64) -> Done {
     if !config.teams.is_empty() && !config.teams.contains_key(&new.team) {
-        eprintln!("note: `[teams.{}]` is not configured, so this key has no budget and no limit", new.team);
+        let known = config.teams.keys().map(TeamName::as_str).collect::<Vec<_>>().join(", ");
+        return Err(format!("there is no team `{}`; there are: {known}", new.team));
     }
     let created = open(config).await?.create(new, now_ms).await;
     let (key, secret) = created.map_err(|error| error.to_string())?;

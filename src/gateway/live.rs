@@ -46,9 +46,15 @@ impl Live {
         self.key_ring.load_full()
     }
 
-    /// Takes the keys as they stand in the database now.
-    pub fn set_stored_keys(&self, stored: Vec<KeyRecord>) {
-        self.key_ring.store(Arc::new(ring(&self.config, stored)));
+    /// Takes the keys as they stand in the database now; `false` where that would let everybody in
+    /// and `may_open` forbids it.
+    pub fn set_stored_keys(&self, stored: Vec<KeyRecord>, may_open: bool) -> bool {
+        let ring = ring(&self.config, stored);
+        let is_allowed = may_open || !ring.is_open();
+        if is_allowed {
+            self.key_ring.store(Arc::new(ring));
+        }
+        is_allowed
     }
 
     /// The model that savings of a route are measured against.

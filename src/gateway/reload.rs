@@ -11,7 +11,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::{Gateway, Live};
+use super::{Gateway, Live, StartError};
 use crate::config::{Config, Environment};
 use crate::telemetry::events::ConfigReloaded;
 
@@ -40,17 +40,44 @@ impl Gateway {
         let mut config = Config::load(file, env)
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         config.listen_on(before.config.listen_given);
-        if config.server != before.config.server || config.ledger != before.config.ledger {
-            tracing::warn!("changes to [server] and [ledger] take effect at the next start");
-        }
+        warn_of_restart(&before.config, &config);
         let stored = self.ledger.keys().load_all().await.map_err(|error| vec![error.to_string()])?;
-        Live::build(config, &self.client, stored).map_err(|problem| vec![problem])
+        let live = Live::build(config, &self.client, stored).map_err(|problem| vec![problem])?;
+        if live.key_ring().is_open() && !self.listen.ip().is_loopback() {
+            return Err(vec![StartError::OpenToAll(self.listen).to_string()]);
+        }
+        Ok(live)
     }
 
     async fn refresh_keys(&self) {
-        match self.ledger.keys().load_all().await {
-            Ok(stored) => self.live().set_stored_keys(stored),
-            Err(error) => tracing::warn!("keys were not read again, the last ones stay in force: {error}"),
+        let stored = match self.ledger.keys().load_all().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!("keys were not read again, the last ones stay in force: {error}");
+                return;
+            }
+        };
+        if !self.live().set_stored_keys(stored, self.listen.ip().is_loopback()) {
+            tracing::error!(
+                "no key and no team is left; the last ones stay in force, or anybody could spend"
+            );
+        }
+    }
+}
+
+/// Names the sections that are read once; only `cache.max_temperature` is looked at by every call.
+fn warn_of_restart(before: &Config, after: &Config) {
+    let shown = |config: &Config| {
+        let mut cache = config.cache.clone();
+        cache.max_temperature = 0.0;
+        [format!("{:?}", config.server), format!("{:?}", config.ledger), format!("{cache:?}")]
+            .into_iter()
+            .chain([format!("{:?}", config.complexity), format!("{:?}", config.onnx)])
+    };
+    let names = ["[server]", "[ledger]", "[cache]", "[complexity]", "[onnx]"];
+    for ((name, before), after) in names.into_iter().zip(shown(before)).zip(shown(after)) {
+        if before != after {
+            tracing::warn!("changes to {name} take effect at the next start");
         }
     }
 }
@@ -79,7 +106,9 @@ pub async fn watch(gateway: Arc<Gateway>, env: Environment, mut hangups: mpsc::R
 
 /// Watches the folders: an editor that replaces a file would escape a watch on the file itself.
 fn watch_files(files: &[PathBuf], changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+    let mut names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+    // Kubernetes swaps this link when a mounted ConfigMap changes.
+    names.push("..data".into());
     let on_event = move |event: notify::Result<notify::Event>| {
         let is_ours = |event: &notify::Event| {
             !event.kind.is_access()

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Entry;
 use super::store::{Store, StoreError};
 use crate::money::NanoUsd;
+use crate::team::TeamName;
 
 /// What a sum is grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ impl Reports {
     }
 
     /// The newest `n_rows` rows, the newest first.
-    pub async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
-        self.store.recent(n_rows).await
+    pub async fn recent(&self, n_rows: u32, team: Option<&TeamName>) -> Result<Vec<Entry>, StoreError> {
+        self.store.recent(n_rows, team).await
     }
 }

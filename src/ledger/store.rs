@@ -71,9 +71,13 @@ impl Store {
     }
 
     /// The newest `n_rows` rows, the newest first.
-    pub(super) async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
+    pub(super) async fn recent(
+        &self,
+        n_rows: u32,
+        team: Option<&TeamName>,
+    ) -> Result<Vec<Entry>, StoreError> {
         match self {
-            Self::Sqlite(store) => store.recent(n_rows).await,
+            Self::Sqlite(store) => store.recent(n_rows, team).await,
         }
     }
 

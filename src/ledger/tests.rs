@@ -51,7 +51,7 @@ impl Book {
 
     async fn rows(&self) -> Vec<Entry> {
         self.ledger.flushed().await;
-        self.ledger.reports().recent(10_000).await.unwrap()
+        self.ledger.reports().recent(10_000, None).await.unwrap()
     }
 
     async fn close(self) {

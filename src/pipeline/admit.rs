@@ -33,7 +33,10 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
         return Err(crate::routing::NoPlan::UnknownRoute { route: route.clone() }.into());
     }
     let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, likely_tokens(&call.request))?;
-    let share = [caller.team.name.as_str(), call.options.cache_scope.as_deref().unwrap_or("")];
+    let scope = call.options.cache_scope.as_deref().unwrap_or("");
+    // Who wants no cheaper tier must not get a cheaper tier's answer.
+    let min_tier = call.options.min_tier.as_ref().map_or("", |tier| tier.as_str());
+    let share = [caller.team.name.as_str(), scope, min_tier];
     let canonical = normalize(&call.request, &share);
     Ok(Admitted { caller, pass, live, canonical })
 }

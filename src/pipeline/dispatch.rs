@@ -26,7 +26,10 @@ use crate::routing::Attempt;
 use crate::team::UpstreamName;
 use crate::telemetry::events::AttemptFailed;
 use crate::upstream::outcome::Retry;
-use crate::upstream::{Answer, Ask, Upstream, UpstreamError, breaker};
+use crate::upstream::{Answer, Ask, Upstream, UpstreamError, breaker, outcome};
+
+/// How much of an upstream's own words goes into a log line.
+const MAX_DETAIL_CHARS: usize = 200;
 
 /// An answer that has begun, and who gives it.
 pub(super) struct Answered {
@@ -64,7 +67,7 @@ pub(super) async fn dispatch(
             sending.embed().await
         } else {
             let upstream = admitted.live.upstream(&attempt.upstream);
-            if sending.lacks_context(upstream) {
+            if sending.lacks_context(attempt) {
                 continue;
             }
             sending.attempt(upstream, attempt).await
@@ -111,8 +114,8 @@ struct Beginning {
 
 impl Sending<'_> {
     /// Whether the prompt was too long already for an upstream that takes no less.
-    fn lacks_context(&self, upstream: &Upstream) -> bool {
-        self.needs_context.is_some_and(|least| upstream.context_tokens.unwrap_or(u64::MAX) <= least)
+    fn lacks_context(&self, attempt: &Attempt) -> bool {
+        self.needs_context.zip(attempt.context_tokens).is_some_and(|(above, context)| context <= above)
     }
 
     /// Asks one upstream, again as often as its configuration and its failures allow.
@@ -154,6 +157,7 @@ impl Sending<'_> {
             report(&attempt.upstream, &failure);
             if failure.had_begun() {
                 self.wasted += self.input_cost(&attempt.model);
+                self.hold.progress(self.input_usage(), self.wasted);
             }
             n_failed += 1;
             match verdict.retry {
@@ -163,7 +167,7 @@ impl Sending<'_> {
                 }
                 Retry::Same | Retry::Next => return Attempted::Next(failure.into()),
                 Retry::Larger => {
-                    self.needs_context = Some(upstream.context_tokens.unwrap_or(u64::MAX));
+                    self.needs_context = attempt.context_tokens;
                     return Attempted::Next(failure.into());
                 }
                 Retry::Never => return Attempted::Stop(failure.into()),
@@ -242,7 +246,11 @@ fn tripped(attempt: &Attempt) -> Error {
 
 /// Tells the operator of a failure, before an answer or in the middle of one.
 pub(super) fn report(upstream: &UpstreamName, failure: &UpstreamError) {
-    let detail =
-        failure.detail().map_or_else(|| failure.to_string(), |detail| format!("{failure}: {detail}"));
+    // What an upstream says of a caller's mistake may quote the caller.
+    let may_tell = failure.verdict().blame != outcome::Blame::Caller;
+    let detail = match failure.detail().filter(|_| may_tell) {
+        Some(detail) => format!("{failure}: {}", detail.chars().take(MAX_DETAIL_CHARS).collect::<String>()),
+        None => failure.to_string(),
+    };
     AttemptFailed { upstream: upstream.as_str(), reason: failure.reason(), detail: &detail }.emit();
 }

@@ -52,8 +52,8 @@ fn encoding(request: &Request) -> Result<bool> {
     match request.fields.read::<String>("encoding_format").and_then(std::result::Result::ok).as_deref() {
         None | Some("float") => Ok(false),
         Some("base64") => Ok(true),
-        Some(other) => {
-            let message = format!("`encoding_format` is `{other}`; it must be `float` or `base64`");
+        Some(_) => {
+            let message = "`encoding_format` must be `float` or `base64`";
             Err(Error::invalid(message).with_param("encoding_format"))
         }
     }

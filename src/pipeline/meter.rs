@@ -47,7 +47,7 @@ struct Pricing {
 impl Pricing {
     fn cost(&self, usage: &Usage) -> Option<NanoUsd> {
         if self.is_free {
-            return Some(NanoUsd::ZERO);
+            return Some(self.wasted);
         }
         Some(self.price.as_ref()?.cost(usage).ok()? + self.wasted)
     }

@@ -32,6 +32,8 @@ pub(super) fn replay(gateway: &Gateway, mut admitted: Admitted, call: &Call, hit
     emit_ended(&entry, call.age());
     let mut facts = Facts::of(&entry);
     facts.age_s = Some(hit.age_s);
+    facts.budget_remaining =
+        gateway.ledger.remaining(&admitted.caller.team.name, &admitted.caller.team.budgets);
     facts.requests = admitted.pass.requests;
     facts.tokens = admitted.pass.tokens;
     Ok(Reply { facts, body })

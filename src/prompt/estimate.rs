@@ -11,8 +11,8 @@ const CHARS_PER_TOKEN: usize = 4;
 /// What role markers and separators add to a message in known chat formats, rounded up.
 const TOKENS_PER_MESSAGE: u64 = 8;
 
-/// The dearest tile counts documented for one image stay below this.
-const TOKENS_PER_MEDIA: u64 = 4_096;
+/// The most that is documented for one image, by the model that counts tiles dearest, is about half of this.
+const TOKENS_PER_MEDIA: u64 = 50_000;
 
 /// A likely count for text of `n_chars` characters; at least 1 for any text at all.
 pub fn estimate_tokens(n_chars: usize) -> u64 {
@@ -23,6 +23,6 @@ pub fn estimate_tokens(n_chars: usize) -> u64 {
 pub fn most_input_tokens(request: &Request) -> u64 {
     let n_bytes: usize = request.fields.iter().map(|(key, value)| key.len() + value.get().len()).sum();
     let n_messages = request.messages.len() as u64;
-    let n_media = request.messages.iter().filter(|message| message.has_media).count() as u64;
+    let n_media = request.messages.iter().map(|message| message.n_media as u64).sum::<u64>();
     n_bytes as u64 + n_messages * TOKENS_PER_MESSAGE + n_media * TOKENS_PER_MEDIA
 }

@@ -62,7 +62,7 @@ pub fn normalize(request: &Request, share: &[&str]) -> Canonical {
 fn is_question(endpoint: Endpoint, last: &Message) -> bool {
     endpoint == Endpoint::Chat
         && last.role == Role::User
-        && !last.has_media
+        && !last.has_media()
         && only_role_and_content(&last.raw)
 }
 
@@ -91,7 +91,7 @@ fn hash_message(hasher: &mut blake3::Hasher, message: &Message) {
     sorted.sort_unstable_by_key(|(key, _)| *key);
     for (key, value) in sorted {
         hash_bytes(hasher, b'f', key.as_bytes());
-        if key == "content" && !message.has_media {
+        if key == "content" && !message.has_media() {
             hash_bytes(hasher, b't', canonical_text(&message.text).as_bytes());
         } else {
             hash_json(hasher, value);

@@ -53,6 +53,7 @@ struct Case {
     has_media: bool,
     max_output_tokens: Option<u64>,
     max_cost: Option<NanoUsd>,
+    n_prompts: u64,
     unknown_price: UnknownPrice,
 }
 
@@ -67,6 +68,7 @@ impl Case {
             has_media: false,
             max_output_tokens: None,
             max_cost: None,
+            n_prompts: 1,
             unknown_price: UnknownPrice::Refuse,
         }
     }
@@ -80,7 +82,9 @@ impl Case {
             has_tools: false,
             most_input_tokens: 100,
             max_output_tokens: self.max_output_tokens,
-            n_choices: 1,
+            n_prompts: self.n_prompts,
+            n_answers: self.n_prompts,
+            may_be_audio: false,
             max_cost: self.max_cost,
             tripped: &self.tripped,
             prices: &self.prices,
@@ -191,6 +195,16 @@ fn the_ceiling_covers_the_dearest_attempt_at_the_asked_or_the_model_s_limit() {
 
     case.max_output_tokens = Some(1_000_000);
     assert_eq!(case.decide("auto").unwrap().ceiling, NanoUsd::new(100_000 + 8_000_000));
+}
+
+#[test]
+fn each_prompt_of_a_batch_is_held_for() {
+    let mut case = Case::new();
+    case.max_output_tokens = Some(10);
+    case.n_prompts = 1_000;
+
+    // 100 input tokens in all, and 10 output tokens a prompt at $8 a million.
+    assert_eq!(case.decide("auto").unwrap().ceiling, NanoUsd::new(100_000 + 80_000_000));
 }
 
 #[test]

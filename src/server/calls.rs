@@ -62,7 +62,11 @@ async fn read(gateway: &Gateway, endpoint: Endpoint, request: HttpRequest) -> Re
 }
 
 pub(super) fn read_options(headers: &HeaderMap) -> Result<Options> {
-    if let Some((name, _)) = headers.iter().find(|(_, value)| value.to_str().is_err()) {
+    // Proxies add headers of their own in any encoding; only those we read must be readable.
+    let is_ours =
+        |name: &str| name.starts_with("x-stiver-") || matches!(name, "authorization" | "cache-control");
+    let unreadable = headers.iter().find(|(name, value)| is_ours(name.as_str()) && value.to_str().is_err());
+    if let Some((name, _)) = unreadable {
         return Err(Error::invalid(format!("header `{name}` holds bytes that are not visible ASCII")));
     }
     let get = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());

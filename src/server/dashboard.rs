@@ -53,11 +53,10 @@ async fn render(gateway: &Gateway, only: Option<&TeamName>) -> Result<Markup, St
     let reports = gateway.ledger.reports();
     let failed = |error| format!("the ledger cannot be read: {error}");
     let mut teams = reports.spend(By::Team, from_ms, to_ms).await.map_err(failed)?;
-    let mut recent = reports.recent(N_RECENT).await.map_err(failed)?;
+    let recent = reports.recent(N_RECENT, only).await.map_err(failed)?;
     let mut paths = reports.spend(By::Path, from_ms, to_ms).await.map_err(failed)?;
     if let Some(team) = only {
         teams.retain(|row| row.name == team.as_str());
-        recent.retain(|entry| entry.team == *team);
         // Sums by path are over all teams.
         paths.clear();
     }

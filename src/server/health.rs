@@ -21,10 +21,9 @@ pub(super) async fn alive() -> &'static str {
 /// Every part, and what is wrong with it. 503 only when calls cannot be answered at all.
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     let parts = gateway.readiness().await;
-    let is_draining = gateway.stop.is_cancelled();
-    let is_ready = !is_draining && parts.iter().all(|part| part.ready || !part.required);
+    let is_ready = parts.iter().all(|part| part.ready || !part.required);
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({"ready": is_ready, "draining": is_draining, "parts": parts});
+    let body = json!({"ready": is_ready, "parts": parts});
     json_response(status, format!("{body:#}\n"))
 }
 

@@ -117,7 +117,7 @@ impl TestGateway {
     /// Every row of the book so far, in no particular order.
     pub async fn rows(&self) -> Vec<Entry> {
         self.gateway.ledger.flushed().await;
-        self.gateway.ledger.reports().recent(100_000).await.expect("the book can be read")
+        self.gateway.ledger.reports().recent(100_000, None).await.expect("the book can be read")
     }
 
     /// The row of the call that was answered so.

@@ -96,6 +96,20 @@ async fn a_least_tier_raises_a_call_and_never_lowers_one() {
     gateway.finish().await;
 }
 
+#[tokio::test]
+async fn an_earlier_answer_of_a_cheaper_tier_is_not_given_to_who_wants_a_dearer_one() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&ladder(&fake, "")).await;
+    let want_large = [("x-stiver-min-tier", "large")];
+
+    let small = gateway.post(CHAT, &chat("auto", EASY)).await;
+    let large = gateway.post_with(CHAT, &chat("auto", EASY), &want_large).await;
+
+    assert_eq!((small.header("x-stiver-tier"), large.header("x-stiver-tier")), ("small", "large"));
+    assert_eq!(large.header("x-stiver-cache"), "miss");
+    gateway.finish().await;
+}
+
 async fn decision(gateway: &TestGateway, body: &Value) -> Value {
     let answer = gateway.post_with(CHAT, body, &[("x-stiver-dry-run", "true")]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

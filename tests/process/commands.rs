@@ -112,8 +112,8 @@ async fn check_tells_all_mistakes_at_once_with_file_key_and_remedy() {
 
     check(&said, 2);
     for (key, remedy) in expected {
-        let tells =
-            |line: &str| line.contains(&format!("config/stiver.toml: {key}: ")) && line.contains(remedy);
+        let file = if key.starts_with("price[") { "prices.toml" } else { "stiver.toml" };
+        let tells = |line: &str| line.contains(&format!("config/{file}: {key}: ")) && line.contains(remedy);
         assert!(said.stderr.lines().any(tells), "{key} … {remedy} is not in {}", said.stderr);
     }
     let n_told = said.stderr.lines().filter(|line| line.starts_with("  ")).count();

@@ -283,6 +283,33 @@ async fn a_changed_file_takes_effect_and_a_bad_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_reload_never_opens_a_public_address_to_everybody() {
+    let fake = FakeUpstream::start();
+    let home = Home::new(&config(&fake, "[teams.search]\n"));
+    let gateway = home.start_with(&["--listen", "0.0.0.0:0"]).await;
+    assert_eq!(gateway.chat(&ask("let me in")).await.status, 401);
+
+    home.write("config/stiver.toml", &config(&fake, ""));
+    let log = gateway.stderr.until(NOT_RELOADED).await;
+
+    assert!(log.contains("there is no key and no team, so anybody could spend"), "{log}");
+    assert_eq!(gateway.chat(&ask("let me in")).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_section_that_is_read_once_is_named_when_it_changes() {
+    let fake = FakeUpstream::start();
+    let home = Home::new(&config(&fake, ""));
+    let gateway = home.start().await;
+
+    home.write("config/stiver.toml", &config(&fake, "[complexity]\nthreads = 2\n"));
+    let log = gateway.stderr.until(RELOADED).await;
+
+    assert!(log.contains("changes to [complexity] take effect at the next start"), "{log}");
+    assert!(!log.contains("changes to [ledger]"), "{log}");
+}
+
+#[tokio::test]
 async fn a_hangup_reads_the_file_again_and_ends_nothing() {
     let fake = FakeUpstream::start();
     let home = Home::new(&config(&fake, ""));

@@ -100,9 +100,16 @@ impl SqliteStore {
         query.fetch_all(&self.readers).await?.iter().map(spend_row).collect()
     }
 
-    pub(super) async fn recent(&self, n_rows: u32) -> Result<Vec<Entry>, StoreError> {
-        let sql = format!("SELECT {} FROM postings ORDER BY ts_ms DESC, id DESC LIMIT $1", rows::COLUMNS);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(n_rows);
+    pub(super) async fn recent(
+        &self,
+        n_rows: u32,
+        team: Option<&TeamName>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let columns = rows::COLUMNS;
+        let of_team = "$1 IS NULL OR team = $1";
+        let sql =
+            format!("SELECT {columns} FROM postings WHERE {of_team} ORDER BY ts_ms DESC, id DESC LIMIT $2");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(team.map(TeamName::as_str)).bind(n_rows);
         query.fetch_all(&self.readers).await?.iter().map(rows::entry).collect()
     }
 

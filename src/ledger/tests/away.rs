@@ -86,7 +86,7 @@ async fn closing_without_a_database_leaves_the_rows_for_the_next_start() {
     let again = book.open_again().await;
 
     assert!(matches!(closed, LedgerError::Unflushed { n_rows: 1 }), "{closed}");
-    assert_eq!(again.reports().recent(10).await.unwrap().len(), 1);
+    assert_eq!(again.reports().recent(10, None).await.unwrap().len(), 1);
     assert_eq!(again.balance(&team(), Window::Day).spent, NanoUsd::new(5));
     again.close().await.unwrap();
 }
@@ -105,7 +105,7 @@ async fn a_row_that_the_journal_cannot_take_goes_to_the_database_directly() {
     book.ledger.close().await.unwrap();
     let again = book.open_again().await;
     assert_eq!(again.balance(&team(), Window::Day).spent, NanoUsd::new(10));
-    assert_eq!(again.reports().recent(10).await.unwrap().len(), 1);
+    assert_eq!(again.reports().recent(10, None).await.unwrap().len(), 1);
     again.close().await.unwrap();
 }
 

@@ -165,7 +165,7 @@ async fn recovering_twice_from_the_same_journal_changes_nothing() {
     }
     let again = open().await.unwrap();
 
-    assert_eq!(again.reports().recent(10).await.unwrap().len(), 1);
+    assert_eq!(again.reports().recent(10, None).await.unwrap().len(), 1);
     assert_eq!(again.balance(&team(), Window::Day).spent, NanoUsd::new(100));
     again.close().await.unwrap();
     drop(hold);

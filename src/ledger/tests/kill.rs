@@ -97,7 +97,7 @@ fn run_and_kill(dir: &Path, n_lines: usize, said: &mut Said) {
 async fn check(dir: &Path, said: &Said, n_kills: usize) {
     let config = config_in(dir);
     let ledger = Ledger::open(&config, Clock::standing_at(NOW_MS), TaskTracker::new()).await.unwrap();
-    let rows = ledger.reports().recent(1_000_000).await.unwrap();
+    let rows = ledger.reports().recent(1_000_000, None).await.unwrap();
     let by_id: HashMap<_, _> = rows.iter().map(|row| (row.id.to_string(), row)).collect();
     assert_eq!(by_id.len(), rows.len());
     for (id, posted) in &said.sent {

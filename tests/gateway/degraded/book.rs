@@ -44,7 +44,7 @@ async fn with_the_database_away_answers_go_on_and_rows_arrive_later() {
 
     let ledger = &gateway.gateway().ledger;
     assert_eq!(ledger.n_pending(), 5);
-    assert!(ledger.reports().recent(10).await.unwrap().is_empty());
+    assert!(ledger.reports().recent(10, None).await.unwrap().is_empty());
     let spent = ledger.balance(&TeamName::from("default"), Window::Day).spent.get();
     assert_eq!(spent, fake.bill().total_nano_usd, "balances do not wait for the database");
     lock.let_go().await;
