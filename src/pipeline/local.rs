@@ -2,9 +2,11 @@
 //!
 //! Token ids are refused: they belong to another model's vocabulary.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::cache::embedder::EmbedError;
 use crate::chat::{Request, Usage};
@@ -12,6 +14,34 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::prompt::estimate_tokens;
 use crate::upstream::WholeAnswer;
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Embedding>,
+    model: &'a str,
+    usage: Used,
+}
+
+#[derive(Serialize)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Values,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values {
+    Float(Arc<[f32]>),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+struct Used {
+    prompt_tokens: u64,
+    total_tokens: u64,
+}
 
 pub(super) async fn embed(gateway: &Gateway, request: &Request) -> Result<WholeAnswer> {
     let Some(embedder) = &gateway.embedder else {
@@ -27,21 +57,18 @@ pub(super) async fn embed(gateway: &Gateway, request: &Request) -> Result<WholeA
     }
     let is_base64 = encoding(request)?;
     let mut data = Vec::with_capacity(request.messages.len());
-    for (idx, message) in request.messages.iter().enumerate() {
-        let vector = embedder.embed(&message.text).await.map_err(|error| refuse(idx, &error))?;
-        let embedding = if is_base64 { base64_of(&vector) } else { json!(&vector[..]) };
-        data.push(json!({"object": "embedding", "index": idx, "embedding": embedding}));
+    for (index, message) in request.messages.iter().enumerate() {
+        let vector = embedder.embed(&message.text).await.map_err(|error| refuse(index, &error))?;
+        let embedding = if is_base64 { Values::Base64(base64_of(&vector)) } else { Values::Float(vector) };
+        data.push(Embedding { object: "embedding", index, embedding });
     }
     let usage = Usage { input: estimate_tokens(request.n_chars()), ..Usage::default() };
-    let body = json!({
-        "object": "list",
-        "data": data,
-        "model": request.route.as_str(),
-        "usage": {"prompt_tokens": usage.input, "total_tokens": usage.input},
-    });
+    let used = Used { prompt_tokens: usage.input, total_tokens: usage.input };
+    let list = List { object: "list", data, model: request.route.as_str(), usage: used };
+    let body = serde_json::to_vec(&list).expect("finite floats and text are JSON");
     Ok(WholeAnswer {
         status: 200,
-        body: body.to_string().into(),
+        body: body.into(),
         usage: Some(usage),
         model: None,
         headers: http::HeaderMap::new(),
@@ -60,9 +87,9 @@ fn encoding(request: &Request) -> Result<bool> {
 }
 
 /// Little-endian 32-bit floats, as the official SDKs read them.
-fn base64_of(vector: &[f32]) -> Value {
+fn base64_of(vector: &[f32]) -> String {
     let bytes: Vec<u8> = vector.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Value::String(STANDARD.encode(bytes))
+    STANDARD.encode(bytes)
 }
 
 fn refuse(idx: usize, error: &EmbedError) -> Error {
