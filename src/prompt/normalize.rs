@@ -47,9 +47,10 @@ pub fn normalize(request: &Request, share: &[&str]) -> Canonical {
     hash_bytes(&mut scope, b'e', request.endpoint.as_str().as_bytes());
     hash_fields(&mut scope, &request.fields);
     let question = request.messages.last().filter(|last| is_question(request.endpoint, last));
-    let context = &request.messages[..request.messages.len() - usize::from(question.is_some())];
-    for message in context {
-        hash_message(&mut scope, message);
+    // What prompts and inputs say stands in their field, which is hashed already.
+    if request.endpoint == Endpoint::Chat {
+        let n_context = request.messages.len() - usize::from(question.is_some());
+        request.messages[..n_context].iter().for_each(|message| hash_message(&mut scope, message));
     }
     let question = question.map(|message| canonical_text(&message.text).into_owned());
     let mut exact = scope.clone();
@@ -163,6 +164,21 @@ mod tests {
             let canonical = chat(&format!(r#"{{"model":"m","messages":{messages}}}"#));
             assert_eq!(canonical.question, None, "{messages}");
             assert_eq!(canonical.exact, canonical.scope, "{messages}");
+        }
+    }
+
+    #[test]
+    fn inputs_of_another_text_or_form_are_other_questions() {
+        let embed = |input: &str| {
+            let body = format!(r#"{{"model":"m","input":{input}}}"#);
+            normalize(&Request::parse(Endpoint::Embeddings, body.as_bytes()).unwrap(), &["team"]).exact
+        };
+        let all = [r#""1 2""#, "[1,2]", "[[1,2]]", r#"["1","2"]"#, r#""1  2""#];
+        for (idx, one) in all.iter().enumerate() {
+            assert_eq!(embed(one), embed(one));
+            for other in &all[idx + 1..] {
+                assert_ne!(embed(one), embed(other), "{one} {other}");
+            }
         }
     }
 

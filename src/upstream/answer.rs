@@ -40,8 +40,6 @@ pub struct WholeAnswer {
     pub usage: Option<Usage>,
     /// The model that says it answered.
     pub model: Option<String>,
-    /// What the upstream tells about itself: `x-request-id` and `openai-…`.
-    pub headers: HeaderMap,
 }
 
 impl WholeAnswer {
@@ -52,14 +50,13 @@ impl WholeAnswer {
     ) -> Result<Self, UpstreamError> {
         check_content_type(response.headers(), "application/json", |essence| essence.ends_with("json"))?;
         let status = response.status().as_u16();
-        let headers = kept_headers(response.headers());
         let body = read_body(response, &clocks, limit_bytes).await?;
         if body.trim_ascii().is_empty() {
             return Err(UpstreamError::Empty);
         }
         let facts =
             openai::from_wire(&body).map_err(|unreadable| UpstreamError::of_unreadable(unreadable, &body))?;
-        Ok(Self { status, body, usage: facts.usage, model: facts.model, headers })
+        Ok(Self { status, body, usage: facts.usage, model: facts.model })
     }
 }
 
@@ -132,8 +129,6 @@ pub enum StreamItem {
 /// connection be used again; dropping it earlier cancels the call.
 #[derive(Debug)]
 pub struct AnswerStream {
-    /// What the upstream tells about itself: `x-request-id` and `openai-…`.
-    pub headers: HeaderMap,
     /// Gone once there is nothing more to read.
     response: Option<Response>,
     clocks: Clocks,
@@ -175,7 +170,6 @@ impl AnswerStream {
             essence == "text/event-stream"
         })?;
         let mut stream = Self {
-            headers: kept_headers(response.headers()),
             response: Some(response),
             clocks,
             parser: Parser::new(limit_bytes),
@@ -322,14 +316,6 @@ fn check_content_type(
     }
     let found = found.chars().take(100).collect();
     Err(UpstreamError::ContentType { expected, found })
-}
-
-fn kept_headers(headers: &HeaderMap) -> HeaderMap {
-    headers
-        .iter()
-        .filter(|(name, _)| *name == "x-request-id" || name.as_str().starts_with("openai-"))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

@@ -69,10 +69,8 @@ const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_toke
 async fn a_whole_answer_comes_back_as_it_was_sent() {
     let body =
         r#"{"model":"gpt-x-1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2},"x":1.0}"#;
-    let mut server = Server::start(vec![vec![
-        Step::Read,
-        Step::Write(whole(200, "openai-version: 2020\r\nx-request-id: r1\r\nset-cookie: a\r\n", body)),
-    ]]);
+    let mut server =
+        Server::start(vec![vec![Step::Read, Step::Write(whole(200, "x-request-id: r1\r\n", body))]]);
     let upstream = upstream(&server, "headers = { x-extra = 'e', user-agent = 'mine' }");
 
     let Answer::Whole(answer) = send(&upstream, false).await.unwrap() else { panic!("not whole") };
@@ -80,8 +78,6 @@ async fn a_whole_answer_comes_back_as_it_was_sent() {
     assert_eq!((answer.status, &answer.body[..]), (200, body.as_bytes()));
     assert_eq!(answer.usage.map(|usage| (usage.input, usage.output)), Some((3, 2)));
     assert_eq!(answer.model.as_deref(), Some("gpt-x-1"));
-    let names: Vec<&str> = answer.headers.keys().map(HeaderName::as_str).collect();
-    assert_eq!(names, ["openai-version", "x-request-id"]);
     let request = server.request().await;
     for part in [
         "POST /v1/chat/completions HTTP/1.1\r\n",
