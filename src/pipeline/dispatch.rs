@@ -228,9 +228,12 @@ impl Sending<'_> {
             entry.estimated = self.wasted > NanoUsd::ZERO;
             if entry.estimated {
                 entry.usage = self.input_usage();
+                emit_ended(&entry, self.call.age());
+                self.hold.post(entry);
+            } else {
+                emit_ended(&entry, self.call.age());
+                self.hold.void(entry);
             }
-            emit_ended(&entry, self.call.age());
-            self.hold.post(entry);
         }
         error
     }
