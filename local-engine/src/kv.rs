@@ -3,3 +3,5 @@
 //! Holds no keys and no values: it says which block is whose, and a backend owns the pages.
 
 pub mod block_pool;
+
+pub use block_pool::BlockId;
