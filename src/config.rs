@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secrecy::ExposeSecret;
 use toml::{Table, Value};
 
 pub use environment::Environment;
@@ -31,7 +30,7 @@ use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
 use crate::routing::{Catalog, RouteConfig, UpstreamFacts};
 use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName, UpstreamName};
-use crate::upstream::UpstreamConfig;
+use crate::upstream::{RemoteConfig, UpstreamConfig};
 
 /// The configuration compiled in: used when no file is given and none is found.
 const EMBEDDED: &str = include_str!("../config/stiver.toml");
@@ -152,7 +151,7 @@ impl Reader<'_> {
         let cache = self.section_or_default(&mut table, "cache");
         let complexity = self.section_or_default(&mut table, "complexity");
         let ledger = self.section_or_default(&mut table, "ledger");
-        let upstreams = self.named::<UpstreamConfig>(&mut table, "upstreams");
+        let upstreams = self.upstreams(&mut table);
         let routes = self.named::<RouteConfig>(&mut table, "routes");
         let teams = self.named::<TeamConfig>(&mut table, "teams");
         let keys: Option<Vec<KeyConfig>> = self.section(&mut table, "keys", Value::Array(Vec::new()));
@@ -230,6 +229,19 @@ impl Reader<'_> {
         read
     }
 
+    /// A section's keys depend on its dialect, so that is looked at first.
+    fn upstreams(&mut self, table: &mut Table) -> BTreeMap<String, UpstreamConfig> {
+        let entries: Table = self.section_or_default(table, "upstreams").unwrap_or_default();
+        let mut read = BTreeMap::new();
+        for (name, value) in entries {
+            let at = format!("upstreams.{name}");
+            let mut note = |key: String, problem: String| self.mistake(&key, problem);
+            let section = read::section::<RemoteConfig>(value, &at, &mut note).map(UpstreamConfig::Remote);
+            read.extend(section.map(|section| (name, section)));
+        }
+        read
+    }
+
     fn prices(&mut self, text: &str) -> Option<PriceBook> {
         let file = self.prices_origin.to_owned();
         let mut table = self.table(file.clone(), text)?;
@@ -262,7 +274,7 @@ impl Reader<'_> {
             self.mistake("upstreams.embedder", "is the name of the built-in embedder; choose another");
         }
         for (name, config) in upstreams {
-            if !is_off(config) {
+            if !config.is_off() {
                 config
                     .mistakes()
                     .into_iter()
@@ -367,22 +379,18 @@ impl Reader<'_> {
     }
 }
 
-/// An upstream whose key is there but empty: its environment variable is not set.
-pub fn is_off(config: &UpstreamConfig) -> bool {
-    config.api_key.as_ref().is_some_and(|key| key.expose_secret().is_empty())
-}
-
 fn facts_of(config: &UpstreamConfig) -> UpstreamFacts {
     let why_off = "its `api_key` is empty; set the environment variable it names, such as OPENAI_API_KEY";
+    let supports = config.supports();
     UpstreamFacts {
-        model: config.model.clone(),
-        off: is_off(config).then(|| why_off.to_owned()),
+        model: config.model().to_owned(),
+        off: config.is_off().then(|| why_off.to_owned()),
         free: false,
         embeddings_only: false,
-        vision: config.supports.vision,
-        tools: config.supports.tools,
-        context_tokens: config.context_tokens,
-        max_output_tokens: config.max_output_tokens,
+        vision: supports.vision,
+        tools: supports.tools,
+        context_tokens: config.context_tokens(),
+        max_output_tokens: config.max_output_tokens(),
     }
 }
 

@@ -16,31 +16,23 @@ mod error;
 pub mod event_stream;
 pub mod openai;
 pub mod outcome;
-
-use std::time::Duration;
-
-use http::{HeaderMap, HeaderName, HeaderValue};
+mod remote;
 
 use crate::chat::{Endpoint, Fields};
-use crate::clock::Clock;
 use crate::team::{CallId, UpstreamName};
 
 pub use answer::{Answer, AnswerStream, StreamItem, WholeAnswer};
 pub use client::{Client, ClientError};
 pub use config::{Dialect, Supports, UpstreamConfig};
 pub use error::{Refusal, UpstreamError};
+pub use remote::RemoteConfig;
 
 use backoff::Backoff;
 use breaker::BreakerConfig;
-use client::Transport;
-use clocks::{Clocks, Timeouts};
-use openai::StreamMode;
-use outcome::Phase;
+use remote::Remote;
 
 /// The most of an error's body that is kept to be passed on.
 pub const MAX_ERROR_BYTES: usize = 64 << 10;
-/// The greatest length of one event of a stream: images and audio come as single events.
-const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// One call to make.
 #[derive(Debug, Clone, Copy)]
@@ -61,17 +53,13 @@ pub struct Upstream {
     pub max_retries: u32,
     pub backoff: Backoff,
     pub breaker: BreakerConfig,
-    pub context_tokens: Option<u64>,
-    pub max_output_tokens: Option<u64>,
-    pub supports: Supports,
-    pool: reqwest::Client,
-    clock: Clock,
-    chat_url: reqwest::Url,
-    completions_url: reqwest::Url,
-    embeddings_url: reqwest::Url,
-    headers: HeaderMap,
-    timeouts: Timeouts,
-    max_answer_bytes: usize,
+    place: Place,
+}
+
+/// How a place is reached.
+#[derive(Debug)]
+enum Place {
+    Remote(Box<Remote>),
 }
 
 /// Why an upstream cannot be used: every mistake in its section.
@@ -88,37 +76,22 @@ impl Upstream {
         config: &UpstreamConfig,
         client: &Client,
     ) -> Result<Self, InvalidUpstream> {
+        match config {
+            UpstreamConfig::Remote(remote) => Self::remote(name, remote, client),
+        }
+    }
+
+    fn remote(name: UpstreamName, config: &RemoteConfig, client: &Client) -> Result<Self, InvalidUpstream> {
         let invalid = |mistakes| InvalidUpstream { name: name.clone(), mistakes };
         let checked = config.check().map_err(invalid)?;
-        let timeouts = Timeouts {
-            connect: Duration::from_millis(config.connect_timeout_ms),
-            first_byte: Duration::from_millis(config.first_byte_timeout_ms),
-            idle: Duration::from_millis(config.idle_timeout_ms),
-            total: Duration::from_millis(config.total_timeout_ms),
-        };
-        let transport = Transport {
-            connect_timeout: timeouts.connect,
-            http2_prior_knowledge: config.http2_prior_knowledge,
-            is_tls: checked.base_url.scheme() == "https",
-        };
-        let pool = client.pool(transport).map_err(|error| invalid(vec![error.to_string()]))?;
-        let url = |endpoint| url_of(&checked.base_url, endpoint);
+        let backoff = checked.backoff;
+        let remote = Remote::try_new(config, checked, client).map_err(|mistake| invalid(vec![mistake]))?;
         Ok(Self {
             model: config.model.clone(),
             max_retries: config.max_retries,
-            backoff: checked.backoff,
+            backoff,
             breaker: config.breaker,
-            context_tokens: config.context_tokens,
-            max_output_tokens: config.max_output_tokens,
-            supports: config.supports,
-            pool,
-            clock: client.clock.clone(),
-            chat_url: url(Endpoint::Chat),
-            completions_url: url(Endpoint::Completions),
-            embeddings_url: url(Endpoint::Embeddings),
-            headers: checked.headers,
-            timeouts,
-            max_answer_bytes: config.max_answer_bytes,
+            place: Place::Remote(Box::new(remote)),
             name,
         })
     }
@@ -126,52 +99,10 @@ impl Upstream {
     /// Makes one attempt. A stream is given out once its first event is here and is sound, so that
     /// whoever gets an error may still ask somebody else.
     pub async fn send(&self, ask: &Ask<'_>) -> Result<Answer, UpstreamError> {
-        let clocks = Clocks::start(self.timeouts);
-        let attempt = self.pool.execute(self.request(ask));
-        let response = clocks
-            .within(Phase::FirstByte, attempt)
-            .await?
-            .map_err(|error| UpstreamError::of_request(error, self.timeouts.connect))?;
-        if !outcome::is_success(response.status()) {
-            return Err(answer::refusal(response, &clocks, self.clock.now_ms()).await);
+        match &self.place {
+            Place::Remote(remote) => remote.send(ask, &self.model).await,
         }
-        if ask.stream {
-            let stream = AnswerStream::begin(response, clocks, MAX_EVENT_BYTES, n_choices(ask.fields));
-            return Ok(Answer::Stream(Box::new(stream.await?)));
-        }
-        let whole = WholeAnswer::read(response, clocks, self.max_answer_bytes).await?;
-        Ok(Answer::Whole(Box::new(whole)))
     }
-
-    fn request(&self, ask: &Ask<'_>) -> reqwest::Request {
-        let url = match ask.endpoint {
-            Endpoint::Chat => &self.chat_url,
-            Endpoint::Completions => &self.completions_url,
-            Endpoint::Embeddings => &self.embeddings_url,
-        };
-        let mode = match (ask.stream, self.supports.stream_usage) {
-            (false, _) => StreamMode::Whole,
-            (true, true) => StreamMode::StreamWithUsage,
-            (true, false) => StreamMode::Stream,
-        };
-        let mut request = reqwest::Request::new(reqwest::Method::POST, url.clone());
-        *request.headers_mut() = self.headers.clone();
-        let call_id = HeaderValue::from_str(&ask.call_id.to_string()).expect("a UUID is ASCII");
-        request.headers_mut().insert(HeaderName::from_static("x-request-id"), call_id);
-        *request.body_mut() = Some(openai::to_wire(ask.fields, &self.model, mode).into());
-        request
-    }
-}
-
-fn url_of(base: &reqwest::Url, endpoint: Endpoint) -> reqwest::Url {
-    let mut url = base.clone();
-    url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), endpoint.path()));
-    url
-}
-
-/// How many choices have to end before a stream may; prompts in the plural only add to it.
-fn n_choices(fields: &Fields) -> u32 {
-    fields.read("n").and_then(Result::ok).unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 //! Connects to nothing.
 
 use super::Done;
-use crate::config::{Config, is_off};
+use crate::config::Config;
 use crate::routing::Route;
 
 pub(super) fn run(config: &Config) -> Done {
     println!("{}: no mistake", config.origin);
     println!("listen     {}", config.server.listen);
     for (name, upstream) in &config.upstreams {
-        let state = if is_off(upstream) { "off: its api_key is empty" } else { "on" };
-        println!("upstream   {name}: {} ({state})", upstream.model);
+        let state = if upstream.is_off() { "off: its api_key is empty" } else { "on" };
+        println!("upstream   {name}: {} ({state})", upstream.model());
     }
     for route in config.catalog.routes() {
         println!("route      {}: {}", route.name, rungs(route));

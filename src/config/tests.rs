@@ -17,7 +17,7 @@ fn the_embedded_default_needs_nothing_and_listens_on_loopback_only() {
     let config = Config::parse("embedded", EMBEDDED, EMBEDDED_PRICES, &Environment::default()).unwrap();
 
     assert!(config.server.listen.ip().is_loopback());
-    assert!(config.upstreams.values().all(is_off));
+    assert!(config.upstreams.values().all(UpstreamConfig::is_off));
     assert!(config.teams.is_empty() && config.keys.is_empty());
 }
 
@@ -27,8 +27,13 @@ fn a_key_in_the_environment_turns_the_upstreams_of_the_default_on() {
 
     let config = Config::parse("embedded", EMBEDDED, EMBEDDED_PRICES, &env).unwrap();
 
-    assert!(!config.upstreams.values().any(is_off));
-    assert!(config.upstreams.values().all(|upstream| upstream.base_url == "http://127.0.0.1:9/v1"));
+    assert!(!config.upstreams.values().any(UpstreamConfig::is_off));
+    assert!(
+        config
+            .upstreams
+            .values()
+            .all(|UpstreamConfig::Remote(upstream)| upstream.base_url == "http://127.0.0.1:9/v1")
+    );
 }
 
 #[test]
@@ -36,7 +41,7 @@ fn every_upstream_of_the_default_has_a_price() {
     let config = Config::parse("embedded", EMBEDDED, EMBEDDED_PRICES, &Environment::default()).unwrap();
 
     for upstream in config.upstreams.values() {
-        assert!(config.prices.price(&upstream.model, i64::MAX).is_some(), "{}", upstream.model);
+        assert!(config.prices.price(upstream.model(), i64::MAX).is_some(), "{}", upstream.model());
     }
 }
 

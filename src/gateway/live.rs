@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::admission::KeyRing;
-use crate::config::{Config, EMBEDDER, is_off};
+use crate::config::{Config, EMBEDDER};
 use crate::team::{KeyRecord, RouteName, UpstreamName};
 use crate::upstream::{Client, Upstream};
 
@@ -24,7 +24,7 @@ pub struct Live {
 impl Live {
     pub fn build(config: Config, client: &Client, stored: Vec<KeyRecord>) -> Result<Self, String> {
         let mut upstreams = BTreeMap::new();
-        for (name, section) in config.upstreams.iter().filter(|(_, section)| !is_off(section)) {
+        for (name, section) in config.upstreams.iter().filter(|(_, section)| !section.is_off()) {
             let upstream =
                 Upstream::try_new(name.clone(), section, client).map_err(|error| error.to_string())?;
             upstreams.insert(name.clone(), upstream);

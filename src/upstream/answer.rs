@@ -128,7 +128,22 @@ pub enum StreamItem {
 /// An answer that comes event by event. Reading it on to `None` after [`StreamItem::Done`] lets its
 /// connection be used again; dropping it earlier cancels the call.
 #[derive(Debug)]
-pub struct AnswerStream {
+pub enum AnswerStream {
+    Remote(RemoteStream),
+}
+
+impl AnswerStream {
+    /// The next item; `None` after [`StreamItem::Done`] or an error.
+    pub async fn next(&mut self) -> Option<Result<StreamItem, UpstreamError>> {
+        match self {
+            Self::Remote(stream) => stream.next().await,
+        }
+    }
+}
+
+/// An answer that comes as server-sent events.
+#[derive(Debug)]
+pub struct RemoteStream {
     /// Gone once there is nothing more to read.
     response: Option<Response>,
     clocks: Clocks,
@@ -136,7 +151,7 @@ pub struct AnswerStream {
     events: VecDeque<Event>,
     /// Follows the events already read.
     failure: Option<UpstreamError>,
-    /// Read ahead by [`AnswerStream::begin`].
+    /// Read ahead by [`RemoteStream::begin`].
     first: Option<StreamItem>,
     progress: Progress,
     shapes: Shapes,
@@ -159,7 +174,7 @@ impl Progress {
     }
 }
 
-impl AnswerStream {
+impl RemoteStream {
     pub(super) async fn begin(
         response: Response,
         clocks: Clocks,
@@ -188,8 +203,7 @@ impl AnswerStream {
         }
     }
 
-    /// The next item; `None` after [`StreamItem::Done`] or an error.
-    pub async fn next(&mut self) -> Option<Result<StreamItem, UpstreamError>> {
+    async fn next(&mut self) -> Option<Result<StreamItem, UpstreamError>> {
         if let Some(first) = self.first.take() {
             return Some(Ok(first));
         }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::outcome::Phase;
 use super::*;
+use crate::clock::Clock;
 use server::{Server, Step, event, stream_head, whole};
 
 fn client() -> Client {
@@ -29,7 +31,8 @@ fn upstream_at(addr: std::net::SocketAddr, more: &str) -> Upstream {
     ))
     .unwrap();
     table.extend(toml::from_str::<toml::Table>(more).unwrap());
-    Upstream::try_new(UpstreamName::from("test"), &table.try_into().unwrap(), &client()).unwrap()
+    let config = UpstreamConfig::Remote(table.try_into().unwrap());
+    Upstream::try_new(UpstreamName::from("test"), &config, &client()).unwrap()
 }
 
 async fn send(upstream: &Upstream, stream: bool) -> Result<Answer, UpstreamError> {
@@ -240,6 +243,7 @@ async fn http2_is_spoken_where_it_is_known_to_be() {
 #[test]
 fn every_mistake_of_a_section_names_its_upstream() {
     let config = toml::from_str("dialect = 'openai'\nbase_url = 'x'\nmodel = ''").unwrap();
+    let config = UpstreamConfig::Remote(config);
 
     let error = Upstream::try_new(UpstreamName::from("house"), &config, &client()).unwrap_err();
 
@@ -255,6 +259,6 @@ fn paths_are_appended_to_the_address_and_its_query_stays() {
         ("http://h", "http://h/chat/completions"),
         ("http://h/openai?api-version=3", "http://h/openai/chat/completions?api-version=3"),
     ] {
-        assert_eq!(url_of(&base.parse().unwrap(), Endpoint::Chat).as_str(), expected);
+        assert_eq!(remote::url_of(&base.parse().unwrap(), Endpoint::Chat).as_str(), expected);
     }
 }
