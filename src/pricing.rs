@@ -71,6 +71,20 @@ pub struct Unpriced {
 }
 
 impl Price {
+    /// Of what is computed here: a prompt found in the prefix cache was paid for when it was computed.
+    pub fn of_own(input: Rate, output: Rate) -> Self {
+        Self {
+            input,
+            output,
+            cached_read: Rate::default(),
+            cache_write: input,
+            audio_input: None,
+            audio_output: None,
+            context_tokens: None,
+            max_output_tokens: None,
+        }
+    }
+
     pub fn cost(&self, usage: &Usage) -> Result<NanoUsd, Unpriced> {
         let text_input = usage.input - usage.cached_read - usage.cache_write - usage.audio_input;
         let text_output = usage.output - usage.audio_output;

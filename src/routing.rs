@@ -10,12 +10,12 @@ mod ladder;
 
 pub use catalog::{Catalog, FallBack, Mistakes, Route, RouteConfig, Rung, TierConfig, UpstreamFacts};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::chat::Endpoint;
-use crate::money::NanoUsd;
-use crate::pricing::{PriceBook, UnknownPrice};
+use crate::money::{NanoUsd, Rate};
+use crate::pricing::{Price, PriceBook, UnknownPrice};
 use crate::team::{RouteName, TierName, UpstreamName};
 
 /// An output limit nobody stated: no model on the market writes more in one answer.
@@ -44,6 +44,8 @@ pub struct Facts<'a> {
     /// Upstreams whose breaker is open now.
     pub tripped: &'a BTreeSet<UpstreamName>,
     pub prices: &'a PriceBook,
+    /// What our own machines cost now, by upstream; they are in no price list.
+    pub own_prices: &'a BTreeMap<UpstreamName, Price>,
     pub unknown_price: UnknownPrice,
     pub now_ms: i64,
 }
@@ -73,7 +75,9 @@ pub struct Attempt {
     pub upstream: UpstreamName,
     pub model: String,
     pub tier: Option<TierName>,
-    /// `None`: the model has no price, and the policy is to meter it as null.
+    /// What its tokens cost in this call; `None`: it has no price, and the policy is to meter it as null.
+    pub price: Option<Price>,
+    /// The most it can cost; `None` where it has no price.
     pub ceiling: Option<NanoUsd>,
     /// The model's context window, where known.
     pub context_tokens: Option<u64>,
@@ -165,11 +169,12 @@ pub fn decide(catalog: &Catalog, route: &RouteName, facts: &Facts<'_>) -> Result
             continue;
         }
         match fit(catalog, upstream, facts) {
-            Ok((model, ceiling)) => attempts.push(Attempt {
+            Ok(fit) => attempts.push(Attempt {
                 upstream: upstream.clone(),
-                model: model.to_owned(),
+                model: fit.model.to_owned(),
                 tier: route.has_ladder().then(|| tier.clone()),
-                ceiling,
+                price: fit.price,
+                ceiling: fit.ceiling,
                 context_tokens: context_tokens(catalog.upstream(upstream), facts),
             }),
             Err(why) => left_out.push((upstream.clone(), why)),
@@ -191,12 +196,15 @@ pub fn decide(catalog: &Catalog, route: &RouteName, facts: &Facts<'_>) -> Result
     Ok(Plan { route: route.name.clone(), first, rest, reason, ceiling, baseline: route.baseline.clone() })
 }
 
-/// The model and ceiling of an upstream that can answer, or why it cannot.
-fn fit<'a>(
-    catalog: &'a Catalog,
-    name: &UpstreamName,
-    facts: &Facts<'_>,
-) -> Result<(&'a str, Option<NanoUsd>), Unfit> {
+/// An upstream that can answer.
+struct Fit<'a> {
+    model: &'a str,
+    price: Option<Price>,
+    ceiling: Option<NanoUsd>,
+}
+
+/// What an upstream would answer with and cost, or why it cannot.
+fn fit<'a>(catalog: &'a Catalog, name: &UpstreamName, facts: &Facts<'_>) -> Result<Fit<'a>, Unfit> {
     let upstream = catalog.upstream(name);
     if let Some(why) = &upstream.off {
         return Err(Unfit::Off(why.clone()));
@@ -214,12 +222,14 @@ fn fit<'a>(
         return Err(Unfit::NoTools);
     }
     let model = upstream.model.as_str();
-    match (ceiling(upstream, facts), facts.unknown_price, facts.max_cost) {
+    let price = price(name, upstream, facts);
+    let ceiling = price.as_ref().map(|price| ceiling(upstream, price, facts));
+    match (ceiling, facts.unknown_price, facts.max_cost) {
         (None, UnknownPrice::Refuse, _) => Err(Unfit::Unpriced { model: model.to_owned() }),
         // What has no price cannot be promised to stay below one.
         (None, UnknownPrice::Meter, Some(_)) => Err(Unfit::Unpriced { model: model.to_owned() }),
         (Some(ceiling), _, Some(max_cost)) if ceiling > max_cost => Err(Unfit::TooDear { ceiling, max_cost }),
-        (ceiling, _, _) => Ok((model, ceiling)),
+        (ceiling, _, _) => Ok(Fit { model, price, ceiling }),
     }
 }
 
@@ -229,12 +239,16 @@ fn context_tokens(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<u64> {
     upstream.context_tokens.or_else(listed)
 }
 
-/// The most a call can cost at this upstream; `None` where it has no price.
-fn ceiling(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<NanoUsd> {
+fn price(name: &UpstreamName, upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<Price> {
     if upstream.free {
-        return Some(NanoUsd::ZERO);
+        return Some(Price::of_own(Rate::default(), Rate::default()));
     }
-    let price = facts.prices.price(&upstream.model, facts.now_ms)?;
+    let own = facts.own_prices.get(name);
+    own.or_else(|| facts.prices.price(&upstream.model, facts.now_ms)).cloned()
+}
+
+/// The most a call can cost at this upstream.
+fn ceiling(upstream: &UpstreamFacts, price: &Price, facts: &Facts<'_>) -> NanoUsd {
     let context = context_tokens(upstream, facts).unwrap_or(u64::MAX);
     let model_limit = upstream.max_output_tokens.or(price.max_output_tokens).unwrap_or(MOST_OUTPUT_TOKENS);
     let per_answer = match facts.endpoint {
@@ -245,7 +259,7 @@ fn ceiling(upstream: &UpstreamFacts, facts: &Facts<'_>) -> Option<NanoUsd> {
     };
     let n_output = per_answer.saturating_mul(facts.n_answers);
     let n_input = facts.most_input_tokens.min(context.saturating_mul(facts.n_prompts));
-    Some(price.worst_cost(n_input, n_output, facts.may_be_audio))
+    price.worst_cost(n_input, n_output, facts.may_be_audio)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod outcome;
 mod remote;
 
 use crate::chat::{Endpoint, Fields};
+use crate::pricing::Price;
 use crate::team::{CallId, UpstreamName};
 
 pub use answer::{Answer, AnswerStream, StreamItem, WholeAnswer};
@@ -94,6 +95,13 @@ impl Upstream {
             place: Place::Remote(Box::new(remote)),
             name,
         })
+    }
+
+    /// What its tokens cost where they are computed in this process.
+    pub fn own_price(&self) -> Option<Price> {
+        match &self.place {
+            Place::Remote(_) => None,
+        }
     }
 
     /// Makes one attempt. A stream is given out once its first event is here and is sound, so that

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::admission::KeyRing;
 use crate::config::{Config, EMBEDDER};
+use crate::pricing::Price;
 use crate::team::{KeyRecord, RouteName, UpstreamName};
 use crate::upstream::{Client, Upstream};
 
@@ -40,6 +41,12 @@ impl Live {
 
     pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamName> {
         self.upstreams.keys()
+    }
+
+    /// What the upstreams in this process cost now.
+    pub fn own_prices(&self) -> BTreeMap<UpstreamName, Price> {
+        let own = |(name, upstream): (&UpstreamName, &Upstream)| Some((name.clone(), upstream.own_price()?));
+        self.upstreams.iter().filter_map(own).collect()
     }
 
     pub fn key_ring(&self) -> Arc<KeyRing> {

@@ -17,7 +17,7 @@ use super::plan::Planned;
 use crate::chat::{Request, Usage};
 use crate::config::EMBEDDER;
 use crate::error::{Blame, Error, Result};
-use crate::gateway::{Gateway, Live};
+use crate::gateway::Gateway;
 use crate::ledger::Hold;
 use crate::ledger::entry::Outcome;
 use crate::money::NanoUsd;
@@ -53,7 +53,6 @@ pub(super) async fn dispatch(
 ) -> Result<Answered> {
     let mut sending = Sending {
         gateway,
-        live: &admitted.live,
         call,
         hold: held.hold,
         n_attempts: 0,
@@ -88,7 +87,6 @@ pub(super) async fn dispatch(
 /// The state of a call while upstreams are asked.
 struct Sending<'a> {
     gateway: &'a Gateway,
-    live: &'a Live,
     call: &'a Call,
     hold: Hold,
     n_attempts: u32,
@@ -156,7 +154,7 @@ impl Sending<'_> {
             permit.record(outcome, Instant::now());
             report(&attempt.upstream, &failure);
             if failure.had_begun() {
-                self.wasted += self.input_cost(&attempt.model);
+                self.wasted += self.input_cost(attempt);
                 self.hold.progress(self.input_usage(), self.wasted);
             }
             n_failed += 1;
@@ -202,8 +200,8 @@ impl Sending<'_> {
     }
 
     /// The least that a broken attempt is billed: its prompt.
-    fn input_cost(&self, model: &str) -> NanoUsd {
-        let price = self.live.config.prices.price(model, self.call.ts_ms);
+    fn input_cost(&self, attempt: &Attempt) -> NanoUsd {
+        let price = attempt.price.as_ref();
         price.and_then(|price| price.cost(&self.input_usage()).ok()).unwrap_or(NanoUsd::ZERO)
     }
 

@@ -39,16 +39,12 @@ pub(super) struct Meter {
 struct Pricing {
     price: Option<crate::pricing::Price>,
     baseline: Option<crate::pricing::Price>,
-    is_free: bool,
     /// What broken attempts of the same call cost.
     wasted: NanoUsd,
 }
 
 impl Pricing {
     fn cost(&self, usage: &Usage) -> Option<NanoUsd> {
-        if self.is_free {
-            return Some(self.wasted);
-        }
         Some(self.price.as_ref()?.cost(usage).ok()? + self.wasted)
     }
 
@@ -74,9 +70,8 @@ impl Meter {
         entry.status = 200;
         let price = |model: &str| live.config.prices.price(model, call.ts_ms).cloned();
         let pricing = Pricing {
-            price: price(&attempt.model),
+            price: attempt.price.clone(),
             baseline: live.baseline_model(&call.request.route).and_then(price),
-            is_free: is_local,
             wasted,
         };
         let meter = Self {

@@ -26,6 +26,7 @@ pub(super) fn plan(
 ) -> Result<Planned> {
     let config = &admitted.live.config;
     let tripped: BTreeSet<UpstreamName> = gateway.tripped(&admitted.live);
+    let own_prices = admitted.live.own_prices();
     let request = &call.request;
     let facts = Facts {
         endpoint: request.endpoint,
@@ -42,6 +43,7 @@ pub(super) fn plan(
         max_cost: call.options.max_cost,
         tripped: &tripped,
         prices: &config.prices,
+        own_prices: &own_prices,
         unknown_price: config.pricing.unknown_price,
         now_ms: call.ts_ms,
     };

@@ -47,6 +47,7 @@ fn prices() -> PriceBook {
 struct Case {
     catalog: Catalog,
     prices: PriceBook,
+    own_prices: BTreeMap<UpstreamName, Price>,
     tripped: BTreeSet<UpstreamName>,
     score: f32,
     min_tier: Option<TierName>,
@@ -62,6 +63,7 @@ impl Case {
         Self {
             catalog: catalog_with(|_, _| {}),
             prices: prices(),
+            own_prices: BTreeMap::new(),
             tripped: BTreeSet::new(),
             score: 0.1,
             min_tier: None,
@@ -88,6 +90,7 @@ impl Case {
             max_cost: self.max_cost,
             tripped: &self.tripped,
             prices: &self.prices,
+            own_prices: &self.own_prices,
             unknown_price: self.unknown_price,
             now_ms: 1_800_000_000_000,
         };
@@ -219,6 +222,19 @@ fn what_could_cost_more_than_allowed_is_left_out_to_the_nano_dollar() {
     case.max_cost = Some(NanoUsd::new(17_999));
     let error = case.decide("auto").unwrap_err();
     assert!(error.to_string().contains("above the $0.000017999 allowed"), "{error}");
+}
+
+#[test]
+fn what_our_own_machine_costs_now_beats_the_price_list() {
+    let mut case = Case::new();
+    case.max_output_tokens = Some(10);
+    let (input, output) = (Rate::per_million(1_000_000), Rate::per_million(2_000_000));
+    case.own_prices.insert(UpstreamName::from("big"), Price::of_own(input, output));
+
+    let attempt = case.decide("direct").unwrap().first;
+
+    assert_eq!((attempt.upstream.as_str(), attempt.ceiling), ("big", Some(NanoUsd::new(100 + 20))));
+    assert_eq!(attempt.price, case.own_prices.values().next().cloned());
 }
 
 #[test]
