@@ -11,9 +11,11 @@ use crate::model::Hparams;
 
 pub mod awq;
 pub mod int4;
+pub mod random;
 pub mod tensor;
 
 pub use int4::{Int4Layout, Int4Matrix, Int4Tile};
+pub use random::{RandomKind, random_weights};
 pub use tensor::{Dtype, Tensor};
 
 /// All of a decoder's weights.

@@ -46,6 +46,26 @@ impl Int4Matrix {
         self.n_in / self.group_size
     }
 
+    /// All weights, `[n_out, n_in]`.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut weights = vec![0.0; self.n_out * self.n_in];
+        let mut tile = Int4Tile::new(self.group_size);
+        for first_out in (0..self.n_out).step_by(TILE_OUTS) {
+            for group_idx in 0..self.n_groups() {
+                self.read_tile(first_out, group_idx, &mut tile);
+                for out in 0..TILE_OUTS.min(self.n_out - first_out) {
+                    let first = (first_out + out) * self.n_in + group_idx * self.group_size;
+                    let of_out = &tile.q[out * self.group_size..][..self.group_size];
+                    for (weight, q) in weights[first..].iter_mut().zip(of_out) {
+                        let steps = i16::from(*q) - i16::from(tile.zeros[out]);
+                        *weight = f32::from(steps) * tile.scales[out];
+                    }
+                }
+            }
+        }
+        weights
+    }
+
     /// Reads the outputs from `first_out`, a multiple of 16, on, over the group's inputs.
     pub fn read_tile(&self, first_out: usize, group_idx: usize, tile: &mut Int4Tile) {
         tile.q.fill(0);
