@@ -11,6 +11,7 @@ use crate::model::Hparams;
 
 pub mod awq;
 pub mod int4;
+pub mod pack_quantized;
 pub mod random;
 pub mod tensor;
 

@@ -1,15 +1,16 @@
 //! AWQ's four-bit matrices as AutoAWQ's `gemm` version stores them.
 //!
-//! Reads no file, holds no bias, and knows no other layout: `gemv`, `gemv_fast`, `llm-awq` and
-//! Marlin order their bits otherwise, so their lengths may fit and their numbers would not.
+//! Reads no file, and knows no other layout: `gemv`, `gemv_fast`, `llm-awq` and Marlin order their bits
+//! otherwise, so their lengths may fit and their numbers would not.
 //!
 //! A matrix of `n_in` rows and `n_out` columns is three tensors: `qweight`, a word for eight columns
 //! of a row; `qzeros`, the same for a group of rows; `scales`, one for a group and column.
 //! A weight is `(q - z) * s`.
 //!
-//! Invariants: a [`AwqMatrix`] has tensors of the lengths its shape asks for, and finite scales.
+//! Invariants: the tensors have the shapes that the matrix asks for; whoever made it has compared them.
 
-use half::f16;
+use super::Tensor;
+use super::int4::{Int4Matrix, Int4Tile, TILE_OUTS};
 
 /// Columns in one word.
 pub const N_PACKED: usize = 8;
@@ -20,25 +21,13 @@ const ORDER: [usize; N_PACKED] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 const MAX_NIBBLE: u8 = 15;
 
-/// Why tensors are no AWQ matrix.
+/// Why values cannot be packed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum AwqError {
     #[error(
         "the matrix has {n_out} columns, which is not a multiple of {N_PACKED}; such a layer is left unquantised"
     )]
     OddColumns { n_out: usize },
-    #[error(
-        "a group of {group_size} rows does not divide the matrix's {n_in}; check `group_size` in its config"
-    )]
-    OddGroup { n_in: usize, group_size: usize },
-    #[error("a matrix of {n_in} x {n_out} is larger than memory can be; check the checkpoint's config")]
-    TooLarge { n_in: usize, n_out: usize },
-    #[error(
-        "{tensor} has {found} elements, and the shape asks for {expected}; is it of AutoAWQ's `gemm` version?"
-    )]
-    WrongLength { tensor: &'static str, expected: usize, found: usize },
-    #[error("scales[{group_idx}][{column}] is {value}, which is no scale; the checkpoint is damaged")]
-    BadScale { group_idx: usize, column: usize, value: f16 },
     #[error("{value} at position {at} does not fit into four bits")]
     NotFourBits { at: usize, value: u8 },
 }
@@ -80,110 +69,80 @@ fn word_of(columns: [u8; N_PACKED]) -> u32 {
     ORDER.into_iter().enumerate().map(nibble).fold(0, |word, nibble| word | nibble)
 }
 
-/// Rows and columns of a matrix, and how many rows share a scale and a zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AwqShape {
-    pub n_in: usize,
-    pub n_out: usize,
-    pub group_size: usize,
+/// The three tensors of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AwqTensors<'a> {
+    pub(super) qweight: &'a Tensor,
+    pub(super) qzeros: &'a Tensor,
+    pub(super) scales: &'a Tensor,
 }
 
-impl AwqShape {
-    fn check(self) -> Result<(), AwqError> {
-        let Self { n_in, n_out, group_size } = self;
-        if !n_out.is_multiple_of(N_PACKED) {
-            return Err(AwqError::OddColumns { n_out });
+impl AwqTensors<'_> {
+    /// Fills a tile that has been emptied.
+    pub(super) fn read_tile(
+        &self,
+        matrix: &Int4Matrix,
+        first_out: usize,
+        group_idx: usize,
+        tile: &mut Int4Tile,
+    ) {
+        let n_outs = TILE_OUTS.min(matrix.n_out - first_out);
+        let words_per_row = matrix.n_out / N_PACKED;
+        let first_row = group_idx * matrix.group_size;
+        let scale_group = matrix.scale_group(group_idx, self.scales.shape[0]);
+        for first in (0..n_outs).step_by(N_PACKED) {
+            let word_idx = (first_out + first) / N_PACKED;
+            let columns = &mut tile.q[first * matrix.group_size..][..N_PACKED * matrix.group_size];
+            let words = |row: usize| self.qweight.word((first_row + row) * words_per_row + word_idx);
+            spread(words, matrix.group_size, columns);
+            let zeros = unpack(self.qzeros.word(scale_group * words_per_row + word_idx));
+            tile.zeros[first..first + N_PACKED].copy_from_slice(&zeros);
         }
-        if group_size == 0 || !n_in.is_multiple_of(group_size) {
-            return Err(AwqError::OddGroup { n_in, group_size });
+        for (out, scale) in tile.scales[..n_outs].iter_mut().enumerate() {
+            *scale = self.scales.float(scale_group * matrix.n_out + first_out + out);
         }
-        let n_bytes = n_in.checked_mul(n_out).and_then(|n_weights| n_weights.checked_mul(size_of::<f32>()));
-        match n_bytes {
-            Some(n_bytes) if isize::try_from(n_bytes).is_ok() => Ok(()),
-            Some(_) | None => Err(AwqError::TooLarge { n_in, n_out }),
-        }
-    }
-
-    fn n_groups(self) -> usize {
-        self.n_in / self.group_size
-    }
-
-    fn words_per_row(self) -> usize {
-        self.n_out / N_PACKED
     }
 }
 
-/// A four-bit matrix, borrowed from the tensors of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AwqMatrix<'a> {
-    shape: AwqShape,
-    qweight: &'a [u32],
-    qzeros: &'a [u32],
-    scales: &'a [f16],
+/// Turns a word of eight columns for each row into eight columns, one after another.
+fn spread(word: impl Fn(usize) -> u32, n_rows: usize, columns: &mut [u8]) {
+    let n_whole = n_rows - n_rows % 8;
+    for first_row in (0..n_whole).step_by(8) {
+        let rows = std::array::from_fn(|row| bytes_of(word(first_row + row)));
+        for (of_column, column) in transpose(rows).into_iter().zip(BYTE_COLUMNS) {
+            columns[column * n_rows + first_row..][..8].copy_from_slice(&of_column.to_le_bytes());
+        }
+    }
+    for row in n_whole..n_rows {
+        for (column, q) in unpack(word(row)).into_iter().enumerate() {
+            columns[column * n_rows + row] = q;
+        }
+    }
 }
 
-impl<'a> AwqMatrix<'a> {
-    /// Checkpoints call the words `int32`; only their bits matter.
-    pub fn try_new(
-        shape: AwqShape,
-        qweight: &'a [u32],
-        qzeros: &'a [u32],
-        scales: &'a [f16],
-    ) -> Result<Self, AwqError> {
-        shape.check()?;
-        for (tensor, expected, found) in [
-            ("qweight", shape.n_in * shape.words_per_row(), qweight.len()),
-            ("qzeros", shape.n_groups() * shape.words_per_row(), qzeros.len()),
-            ("scales", shape.n_groups() * shape.n_out, scales.len()),
-        ] {
-            if expected != found {
-                return Err(AwqError::WrongLength { tensor, expected, found });
-            }
-        }
-        if let Some(at) = scales.iter().position(|scale| !scale.is_finite()) {
-            let (group_idx, column) = (at / shape.n_out, at % shape.n_out);
-            return Err(AwqError::BadScale { group_idx, column, value: scales[at] });
-        }
-        Ok(Self { shape, qweight, qzeros, scales })
-    }
+/// The nibbles of a word as bytes: first those in the lower halves of its bytes, then the others.
+fn bytes_of(word: u32) -> u64 {
+    let (lower, upper) = (word & 0x0f0f_0f0f, (word >> 4) & 0x0f0f_0f0f);
+    u64::from(lower) | u64::from(upper) << 32
+}
 
-    pub fn shape(&self) -> AwqShape {
-        self.shape
-    }
+/// The columns of what `bytes_of` gives.
+const BYTE_COLUMNS: [usize; N_PACKED] =
+    [ORDER[0], ORDER[2], ORDER[4], ORDER[6], ORDER[1], ORDER[3], ORDER[5], ORDER[7]];
 
-    /// Writes the weights of one row; `row` has room for `n_out`.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such row, or `row` is of another length.
-    pub fn dequantise_row(&self, row_idx: usize, row: &mut [f32]) {
-        assert!(row_idx < self.shape.n_in, "row {row_idx} of {}", self.shape.n_in);
-        assert_eq!(row.len(), self.shape.n_out, "a row is as long as the matrix is wide");
-        let (group_idx, n_words) = (row_idx / self.shape.group_size, self.shape.words_per_row());
-        let words = &self.qweight[row_idx * n_words..][..n_words];
-        let zeros = &self.qzeros[group_idx * n_words..][..n_words];
-        let scales = &self.scales[group_idx * self.shape.n_out..][..self.shape.n_out];
-        let (columns, _) = row.as_chunks_mut::<N_PACKED>();
-        let (scales, _) = scales.as_chunks::<N_PACKED>();
-        for (((weights, word), zeros), scales) in columns.iter_mut().zip(words).zip(zeros).zip(scales) {
-            let (values, zeros) = (unpack(*word), unpack(*zeros));
-            for (column, weight) in weights.iter_mut().enumerate() {
-                let steps = i16::from(values[column]) - i16::from(zeros[column]);
-                *weight = f32::from(steps) * scales[column].to_f32();
-            }
+/// Eight rows of eight bytes become eight columns: halves are exchanged, then quarters, then bytes.
+fn transpose(mut rows: [u64; 8]) -> [u64; 8] {
+    const HALVES: [(usize, u64); 3] =
+        [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)];
+    for (distance, mask) in HALVES {
+        for upper in (0..8).filter(|row| row & distance == 0) {
+            let lower = upper + distance;
+            let differing = ((rows[upper] >> (8 * distance)) ^ rows[lower]) & mask;
+            rows[lower] ^= differing;
+            rows[upper] ^= differing << (8 * distance);
         }
     }
-
-    /// All weights, row by row.
-    pub fn dequantise(&self) -> Vec<f32> {
-        let mut weights = vec![0.0; self.shape.n_in * self.shape.n_out];
-        if self.shape.n_out > 0 {
-            for (row_idx, row) in weights.chunks_exact_mut(self.shape.n_out).enumerate() {
-                self.dequantise_row(row_idx, row);
-            }
-        }
-        weights
-    }
+    rows
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! Invariants: the tensors have the lengths that the shape asks for.
 
 use super::Tensor;
-use super::awq::unpack;
+use super::awq::AwqTensors;
+use super::pack_quantized::PackedTensors;
 
 /// Outputs in a tile.
 pub const TILE_OUTS: usize = 16;
@@ -23,7 +24,11 @@ pub struct Int4Matrix {
 #[derive(Debug, Clone)]
 pub enum Int4Layout {
     /// AutoAWQ's `gemm`: `qweight [n_in, n_out / 8]`, `qzeros [n_groups, n_out / 8]`, `scales [n_groups, n_out]`.
+    /// There may be fewer scales than groups: then they are for several groups in a row each.
     AwqGemm { qweight: Tensor, qzeros: Tensor, scales: Tensor },
+    /// compressed-tensors' `pack-quantized`: `packed [n_out, n_in / 8]`, `scales [n_out, n_groups]`, and
+    /// `zeros [n_out / 8, n_groups]` unless all of them are 8. As to fewer scales: the same.
+    PackQuantized { packed: Tensor, scales: Tensor, zeros: Option<Tensor> },
 }
 
 /// Sixteen outputs by one group of inputs. Outputs past the matrix' edge have scale 0.
@@ -70,26 +75,29 @@ impl Int4Matrix {
     pub fn read_tile(&self, first_out: usize, group_idx: usize, tile: &mut Int4Tile) {
         tile.q.fill(0);
         (tile.scales, tile.zeros) = ([0.0; TILE_OUTS], [0; TILE_OUTS]);
-        let n_outs = TILE_OUTS.min(self.n_out - first_out);
         match &self.layout {
             Int4Layout::AwqGemm { qweight, qzeros, scales } => {
-                let words_per_row = self.n_out / 8;
-                for first in (0..n_outs).step_by(8) {
-                    let word_idx = (first_out + first) / 8;
-                    for input in 0..self.group_size {
-                        let row_idx = group_idx * self.group_size + input;
-                        let columns = unpack(qweight.word(row_idx * words_per_row + word_idx));
-                        for (column, q) in columns.into_iter().enumerate() {
-                            tile.q[(first + column) * self.group_size + input] = q;
-                        }
-                    }
-                    let zeros = unpack(qzeros.word(group_idx * words_per_row + word_idx));
-                    tile.zeros[first..first + 8].copy_from_slice(&zeros);
-                }
-                for (out, scale) in tile.scales[..n_outs].iter_mut().enumerate() {
-                    *scale = scales.float(group_idx * self.n_out + first_out + out);
-                }
+                AwqTensors { qweight, qzeros, scales }.read_tile(self, first_out, group_idx, tile);
+            }
+            Int4Layout::PackQuantized { packed, scales, zeros } => {
+                PackedTensors { packed, scales, zeros: zeros.as_ref() }
+                    .read_tile(self, first_out, group_idx, tile);
             }
         }
     }
+
+    /// Which of the checkpoint's scales a group has: those may be for more inputs than a group.
+    pub(super) fn scale_group(&self, group_idx: usize, n_scale_groups: usize) -> usize {
+        group_idx * n_scale_groups / self.n_groups()
+    }
 }
+
+/// Inputs in a group as backends see it, of a matrix whose checkpoint has one scale for `n_sharing` inputs.
+/// Larger groups are cut, at 128 where that goes: nobody needs to know more than these.
+pub fn group_size_of(n_sharing: usize) -> usize {
+    let fits = |size: &usize| n_sharing > *size && n_sharing.is_multiple_of(*size);
+    if n_sharing <= 128 { n_sharing } else { [128, 64, 32].into_iter().find(fits).unwrap_or(n_sharing) }
+}
+
+#[cfg(test)]
+mod tests;
