@@ -10,10 +10,15 @@ use std::path::PathBuf;
 use crate::model::Hparams;
 
 pub mod awq;
+pub mod checkpoint;
+pub mod config;
 pub mod int4;
 pub mod pack_quantized;
 pub mod random;
+pub mod safetensors;
+pub mod store;
 pub mod tensor;
+pub mod write;
 
 pub use int4::{Int4Layout, Int4Matrix, Int4Tile};
 pub use random::{RandomKind, random_weights};
