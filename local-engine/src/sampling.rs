@@ -2,13 +2,31 @@
 //!
 //! Knows neither sequences nor text; what came before is told to it token by token.
 //!
+//! The order of things: penalties, then bias, on the logits; the grammar's mask; temperature; top-k; top-p
+//! of what is left; min-p; the draw. Temperatures under [`LEAST_TEMPERATURE`] take the likeliest token and
+//! need nothing after the mask.
+//!
+//! A draw takes the token with the greatest sum of scaled logit and Gumbel noise, which is a draw from the
+//! softmax. The noise is a hash of seed, position and token, so that a draw depends on nothing else.
+//!
 //! Invariants: equal parameters, seed, position, history and logits give the equal token, whatever else
-//! the engine does at the time.
+//! the engine does at the time. A token that the mask forbids is never chosen unless it forbids all.
+
+mod history;
+mod noise;
+mod ranking;
+mod softmax;
 
 use std::collections::BTreeMap;
 
 use crate::grammar::TokenMask;
 use crate::request::TokenId;
+use history::History;
+use noise::Noise;
+use ranking::{Candidate, Ranking};
+
+/// Under this, differences of logits times 1e5 say the same as taking the likeliest.
+pub const LEAST_TEMPERATURE: f32 = 1e-5;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,13 +67,43 @@ impl Default for SamplingParams {
     }
 }
 
+impl SamplingParams {
+    /// All that is wrong with them, each mistake with its field and what it may be; empty if nothing is.
+    pub fn check(&self, n_vocab: usize) -> Vec<String> {
+        let positive = f32::MIN_POSITIVE;
+        let ranges = [
+            ("temperature", self.temperature, 0.0, 100.0, "between 0 and 100"),
+            ("top_p", self.top_p, positive, 1.0, "above 0 and at most 1"),
+            ("min_p", self.min_p, 0.0, 1.0, "between 0 and 1"),
+            ("repetition_penalty", self.repetition_penalty, positive, 10.0, "above 0 and at most 10"),
+            ("presence_penalty", self.presence_penalty, -2.0, 2.0, "between -2 and 2"),
+            ("frequency_penalty", self.frequency_penalty, -2.0, 2.0, "between -2 and 2"),
+        ];
+        let outside = ranges.into_iter().filter(|(_, value, low, high, _)| !(low..=high).contains(&value));
+        let mut mistakes: Vec<String> = outside
+            .map(|(field, value, _, _, range)| format!("`{field}` is {value}; it must be {range}"))
+            .collect();
+        for (token, bias) in &self.logit_bias {
+            if *token as usize >= n_vocab {
+                mistakes.push(format!("`logit_bias` names token {token}; it must be below {n_vocab}"));
+            }
+            if !(-100.0..=100.0).contains(bias) {
+                mistakes.push(format!(
+                    "`logit_bias` of token {token} is {bias}; it must be between -100 and 100"
+                ));
+            }
+        }
+        mistakes
+    }
+}
+
 /// A chosen token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     pub token: TokenId,
     /// Under the model's own distribution, before temperature, penalties and masks; if asked for.
     pub logprob: Option<f32>,
-    /// The likeliest under that distribution, best first.
+    /// The likeliest under that distribution, best first; equal ones by their numbers.
     pub top: Vec<(TokenId, f32)>,
 }
 
@@ -63,14 +111,19 @@ pub struct Choice {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     params: SamplingParams,
+    history: History,
 }
 
 impl Sampler {
-    pub fn new(params: SamplingParams, _prompt: &[TokenId]) -> Self {
-        Self { params }
+    pub fn new(params: SamplingParams, prompt: &[TokenId]) -> Self {
+        let history = History::new(&params, prompt);
+        Self { params, history }
     }
 
     /// Chooses the token at a position; the row is used up. `n_top` asks for log-probabilities.
+    ///
+    /// NaN counts as negative infinity. If no token is above negative infinity, the first that the mask
+    /// allows is chosen, and token 0 if it allows none: the grammar then refuses it by its own error.
     pub fn choose(
         &self,
         row: &mut [f32],
@@ -78,15 +131,188 @@ impl Sampler {
         mask: Option<&TokenMask>,
         n_top: Option<usize>,
     ) -> Choice {
-        let _ = (&self.params, position, n_top);
-        let allowed = |token: &usize| mask.is_none_or(|mask| mask.allows(*token as TokenId));
-        let best = (0..row.len()).filter(allowed).fold(None, |best: Option<usize>, token| match best {
-            Some(best) if row[best] >= row[token] => Some(best),
-            Some(_) | None => Some(token),
-        });
-        Choice { token: best.unwrap_or(0) as TokenId, logprob: None, top: Vec::new() }
+        let report = n_top.map(|n_top| Report::of(row, n_top));
+        let before = self.history.adjust(&self.params, row);
+        if let Some(mask) = mask {
+            forbid(row, mask);
+        }
+        let token = self.pick(row, position).unwrap_or_else(|| first_allowed(row.len(), mask));
+        let before = before.iter().find(|(adjusted, _)| *adjusted == token);
+        let logit = before.map_or(row.get(token as usize).copied(), |(_, logit)| Some(*logit));
+        let logprob = report.as_ref().zip(logit).map(|(report, logit)| report.logprob(logit));
+        Choice { token, logprob, top: report.map(|report| report.top).unwrap_or_default() }
     }
 
     /// Tells a token that became part of the answer.
-    pub fn push(&mut self, _token: TokenId) {}
+    pub fn push(&mut self, token: TokenId) {
+        self.history.push(&self.params, token);
+    }
+
+    /// None if no token is above negative infinity.
+    fn pick(&self, row: &[f32], position: usize) -> Option<TokenId> {
+        if self.params.temperature < LEAST_TEMPERATURE {
+            return ranking::best(row);
+        }
+        let ranking = Ranking::of(row);
+        let draw = Draw {
+            noise: Noise::at(self.params.seed, position),
+            max: ranking.max,
+            factor: 1.0 / self.params.temperature,
+        };
+        match self.truncated(&ranking, draw.factor) {
+            Some(left) => draw.among(&left),
+            None => draw.among_all(&ranking),
+        }
+    }
+
+    /// What top-k, top-p and min-p leave; None if they are all off.
+    fn truncated(&self, ranking: &Ranking<'_>, factor: f32) -> Option<Vec<Candidate>> {
+        let SamplingParams { top_k, top_p, min_p, .. } = self.params;
+        let has_top_k = top_k > 0 && top_k < ranking.row().len();
+        let least = ranking.max + min_p.ln() / factor;
+        let mut left = match (has_top_k, top_p < 1.0, min_p > 0.0) {
+            (false, false, false) => return None,
+            (false, false, true) => return Some(ranking.at_least(least)),
+            (false, true, _) => nucleus_of_all(ranking, top_p, factor),
+            (true, false, _) => ranking.top(top_k),
+            (true, true, _) => {
+                let mut left = ranking.top(top_k);
+                let weight = weight(ranking.max, factor);
+                let total: f64 = left.iter().map(&weight).sum();
+                ranking::cut_to_mass(&mut left, f64::from(top_p) * total, weight);
+                left
+            }
+        };
+        left.retain(|found| found.logit >= least);
+        Some(left)
+    }
 }
+
+/// The fewest of the likeliest tokens that have together this share of the row's probability.
+fn nucleus_of_all(ranking: &Ranking<'_>, top_p: f32, factor: f32) -> Vec<Candidate> {
+    let mass = f64::from(top_p) * softmax::sum_exp(ranking.row(), ranking.max, factor);
+    let weight = weight(ranking.max, factor);
+    // Mostly a few tokens have it; more are looked at only if they have not.
+    let mut k = ranking::BLOCK;
+    loop {
+        let mut left = ranking.top(k);
+        if k >= ranking.row().len() || left.iter().map(&weight).sum::<f64>() >= mass {
+            ranking::cut_to_mass(&mut left, mass, weight);
+            return left;
+        }
+        k = k.saturating_mul(16);
+    }
+}
+
+/// A token's share of the probability, not normalised.
+fn weight(max: f32, factor: f32) -> impl Fn(&Candidate) -> f64 {
+    move |found| f64::from(softmax::exp_negative((found.logit - max) * factor))
+}
+
+/// One draw from the softmax of scaled logits.
+#[derive(Debug, Clone, Copy)]
+struct Draw {
+    noise: Noise,
+    max: f32,
+    factor: f32,
+}
+
+impl Draw {
+    fn scaled(&self, logit: f32) -> f32 {
+        let behind = logit - self.max;
+        if behind > 0.0 { 0.0 } else { behind * self.factor }
+    }
+
+    fn among(&self, left: &[Candidate]) -> Option<TokenId> {
+        let scores =
+            left.iter().map(|found| (found.token, self.scaled(found.logit) + self.noise.gumbel(found.token)));
+        // The lower token of equal ones, as everywhere.
+        scores.max_by(|left, right| left.1.total_cmp(&right.1).then(right.0.cmp(&left.0))).map(|best| best.0)
+    }
+
+    /// As [`Self::among`] of all tokens; most of them are ruled out by a bound.
+    fn among_all(&self, ranking: &Ranking<'_>) -> Option<TokenId> {
+        let mut best = None;
+        let mut best_score = f32::NEG_INFINITY;
+        let mut consider = |start: TokenId, block: &[f32]| {
+            // The bound first and for the whole block at once, without a branch.
+            let may_win = |(within, logit): (usize, &f32)| {
+                self.scaled(*logit) + self.noise.bound(start.wrapping_add(within as TokenId)) >= best_score
+            };
+            if !block.iter().enumerate().map(may_win).fold(false, |any, may_win| any | may_win) {
+                return best_score;
+            }
+            for (token, logit) in (start..).zip(block) {
+                if self.scaled(*logit) + self.noise.bound(token) < best_score {
+                    continue;
+                }
+                let score = self.scaled(*logit) + self.noise.gumbel(token);
+                if score > best_score || (score == best_score && best.is_some_and(|best| token < best)) {
+                    best = Some(token);
+                    best_score = score;
+                }
+            }
+            best_score
+        };
+        // The likeliest block first: what it scores rules out most others at once.
+        let mut least = f32::NEG_INFINITY;
+        for (start, block) in ranking.blocks_from(ranking.max) {
+            least = consider(start, block);
+        }
+        let least_logit = ranking.max + (least - Noise::MAX) / self.factor;
+        for (start, block) in ranking.blocks_from(least_logit) {
+            consider(start, block);
+        }
+        best
+    }
+}
+
+/// The model's own distribution, as far as it was asked for.
+#[derive(Debug)]
+struct Report {
+    max: f32,
+    /// The logarithm of the sum of `e^(logit - max)`.
+    log_sum: f64,
+    top: Vec<(TokenId, f32)>,
+}
+
+impl Report {
+    fn of(row: &[f32], n_top: usize) -> Self {
+        let ranking = Ranking::of(row);
+        let mut report =
+            Self { max: ranking.max, log_sum: softmax::sum_exp(row, ranking.max, 1.0).ln(), top: Vec::new() };
+        let mut top = ranking.top(n_top);
+        top.sort_unstable_by(Candidate::rank);
+        report.top = top.iter().map(|found| (found.token, report.logprob(found.logit))).collect();
+        report
+    }
+
+    fn logprob(&self, logit: f32) -> f32 {
+        let behind = f64::from(logit.min(f32::MAX)) - f64::from(self.max);
+        if logit > f32::NEG_INFINITY { (behind - self.log_sum) as f32 } else { f32::NEG_INFINITY }
+    }
+}
+
+/// Forbids what the mask does; tokens that it does not know, too.
+fn forbid(row: &mut [f32], mask: &TokenMask) {
+    let words = mask.words().iter().copied().chain(std::iter::repeat(0));
+    for (logits, word) in row.chunks_mut(32).zip(words) {
+        match word {
+            u32::MAX => {}
+            0 => logits.fill(f32::NEG_INFINITY),
+            word => {
+                for (bit, logit) in logits.iter_mut().enumerate() {
+                    *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+                }
+            }
+        }
+    }
+}
+
+fn first_allowed(n_vocab: usize, mask: Option<&TokenMask>) -> TokenId {
+    let allowed = |token: &TokenId| mask.is_none_or(|mask| mask.allows(*token));
+    (0..n_vocab as TokenId).find(allowed).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;
