@@ -3,10 +3,14 @@
 //! Knows nothing of HTTP, teams or money; the gateway sees it as one more upstream.
 
 pub mod backend;
+pub mod engine;
 pub mod grammar;
 pub mod kv;
 pub mod model;
 pub mod request;
 pub mod sampling;
+pub mod scheduler;
+pub mod sequence;
+pub mod speculate;
 pub mod tokenizer;
 pub mod weights;

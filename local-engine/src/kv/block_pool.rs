@@ -7,7 +7,7 @@
 //!            take (the longest free)                  retain
 //!   free ────────────────────────────▶ held by 1 ◀────────────▶ held by n
 //!    ▲  └──────── retain (a hit) ────────▲ │          release
-//!    └────────────── release ──────────────┘
+//!    └───────── release, discard ──────────┘
 //! ```
 //!
 //! Invariants: free + used = total; a block that is held is not in the free queue, and one that is
@@ -115,10 +115,25 @@ impl BlockPool {
         Ok(())
     }
 
-    /// Gives back the blocks of a sequence, the last first: the beginning of a text, which others may
-    /// share, then stays the longest. Stops at the first block that is not held.
-    pub fn release_all(&mut self, table: &[BlockId]) -> Result<(), BlockError> {
-        table.iter().rev().try_for_each(|id| self.release(*id))
+    /// Gives back one hold of a block whose content nobody will ask for; with the last one the block
+    /// becomes the next to be taken, ahead of those that may still be hit.
+    pub fn discard(&mut self, id: BlockId) -> Result<(), BlockError> {
+        self.release(id)?;
+        if self.n_refs(id) == 0 {
+            self.dequeue(id.0);
+            self.enqueue_first(id.0);
+        }
+        Ok(())
+    }
+
+    /// The free blocks, the next to be taken first.
+    pub fn free(&self) -> impl Iterator<Item = BlockId> + '_ {
+        let first = (self.oldest != NONE).then_some(self.oldest);
+        std::iter::successors(first, |idx| {
+            let after = self.blocks.get(*idx as usize)?.after;
+            (after != NONE).then_some(after)
+        })
+        .map(BlockId)
     }
 
     fn enqueue(&mut self, idx: u32) {
@@ -128,6 +143,17 @@ impl BlockPool {
         match self.blocks.get_mut(before as usize) {
             Some(before) => before.after = idx,
             None => self.oldest = idx,
+        }
+        self.n_free += 1;
+    }
+
+    fn enqueue_first(&mut self, idx: u32) {
+        let after = std::mem::replace(&mut self.oldest, idx);
+        let block = &mut self.blocks[idx as usize];
+        (block.before, block.after) = (NONE, after);
+        match self.blocks.get_mut(after as usize) {
+            Some(after) => after.before = idx,
+            None => self.newest = idx,
         }
         self.n_free += 1;
     }

@@ -60,13 +60,19 @@ fn a_block_is_free_only_when_the_last_hold_is_given_back() {
 }
 
 #[test]
-fn a_sequence_gives_its_last_block_back_first() {
-    let mut pool = BlockPool::new(3);
-    let table = [(); 3].map(|()| pool.take().unwrap());
+fn a_discarded_block_is_taken_before_those_that_were_given_back() {
+    let mut pool = BlockPool::new(4);
+    let [a, b, c] = [(); 3].map(|()| pool.take().unwrap());
 
-    pool.release_all(&table).unwrap();
+    pool.release(a).unwrap();
+    pool.retain(b).unwrap();
+    pool.discard(b).unwrap();
+    assert_eq!(pool.free_queue(), [3, 0]);
+    pool.discard(c).unwrap();
+    pool.discard(b).unwrap();
 
-    assert_eq!(pool.free_queue(), [2, 1, 0]);
+    assert_eq!(pool.free_queue(), [1, 2, 3, 0]);
+    assert_eq!(pool.discard(b), Err(BlockError::NotHeld(b)));
 }
 
 #[test]
@@ -91,13 +97,15 @@ enum Step {
     Take,
     Retain(u32),
     Release(u32),
+    Discard(u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => Just(Step::Take),
         2 => (0..10_u32).prop_map(Step::Retain),
-        4 => (0..10_u32).prop_map(Step::Release),
+        3 => (0..10_u32).prop_map(Step::Release),
+        1 => (0..10_u32).prop_map(Step::Discard),
     ];
     proptest::collection::vec(step, 0..200)
 }
@@ -120,11 +128,13 @@ impl Model {
                 *self.n_refs.get_mut(idx as usize)? += 1;
                 self.free.retain(|free| *free != idx);
             }
-            Step::Release(idx) => {
+            Step::Release(idx) | Step::Discard(idx) => {
                 let n_refs = self.n_refs.get_mut(idx as usize).filter(|n_refs| **n_refs > 0)?;
                 *n_refs -= 1;
-                if *n_refs == 0 {
-                    self.free.push_back(idx);
+                match (*n_refs, step) {
+                    (0, Step::Discard(_)) => self.free.push_front(idx),
+                    (0, Step::Take | Step::Retain(_) | Step::Release(_)) => self.free.push_back(idx),
+                    (1.., _) => {}
                 }
             }
         }
@@ -135,7 +145,7 @@ impl Model {
 fn idx_of(step: Step) -> u32 {
     match step {
         Step::Take => NONE,
-        Step::Retain(idx) | Step::Release(idx) => idx,
+        Step::Retain(idx) | Step::Release(idx) | Step::Discard(idx) => idx,
     }
 }
 
@@ -149,12 +159,14 @@ proptest! {
                 Step::Take => pool.take().map(|id| id.0),
                 Step::Retain(idx) => pool.retain(BlockId(idx)).ok().map(|()| idx),
                 Step::Release(idx) => pool.release(BlockId(idx)).ok().map(|()| idx),
+                Step::Discard(idx) => pool.discard(BlockId(idx)).ok().map(|()| idx),
             };
 
             prop_assert_eq!(done, model.run(step), "{:?}", step);
             let queue = pool.free_queue();
             prop_assert_eq!(&queue, &model.free.iter().copied().collect::<Vec<_>>(), "{:?}", step);
             prop_assert_eq!(queue.len(), pool.n_free());
+            prop_assert_eq!(&queue, &pool.free().map(|id| id.0).collect::<Vec<_>>());
             prop_assert_eq!(pool.n_free() + pool.n_used(), pool.n_blocks());
             for idx in 0..n_blocks {
                 let n_refs = pool.n_refs(BlockId(idx));
