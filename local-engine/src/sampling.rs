@@ -200,7 +200,7 @@ fn nucleus_of_all(ranking: &Ranking<'_>, top_p: f32, factor: f32) -> Vec<Candida
             ranking::cut_to_mass(&mut left, mass, weight);
             return left;
         }
-        k = k.saturating_mul(16);
+        k = if k == ranking::BLOCK { 16 * k } else { ranking.row().len() };
     }
 }
 
@@ -232,39 +232,50 @@ impl Draw {
 
     /// As [`Self::among`] of all tokens; most of them are ruled out by a bound.
     fn among_all(&self, ranking: &Ranking<'_>) -> Option<TokenId> {
-        let mut best = None;
-        let mut best_score = f32::NEG_INFINITY;
-        let mut consider = |start: TokenId, block: &[f32]| {
-            // The bound first and for the whole block at once, without a branch.
-            let may_win = |(within, logit): (usize, &f32)| {
-                self.scaled(*logit) + self.noise.bound(start.wrapping_add(within as TokenId)) >= best_score
-            };
-            if !block.iter().enumerate().map(may_win).fold(false, |any, may_win| any | may_win) {
-                return best_score;
-            }
-            for (token, logit) in (start..).zip(block) {
-                if self.scaled(*logit) + self.noise.bound(token) < best_score {
-                    continue;
-                }
-                let score = self.scaled(*logit) + self.noise.gumbel(token);
-                if score > best_score || (score == best_score && best.is_some_and(|best| token < best)) {
-                    best = Some(token);
-                    best_score = score;
-                }
-            }
-            best_score
-        };
         // The likeliest block first: what it scores rules out most others at once.
-        let mut least = f32::NEG_INFINITY;
+        let mut best = Best { token: None, score: f32::NEG_INFINITY };
         for (start, block) in ranking.blocks_from(ranking.max) {
-            least = consider(start, block);
+            self.improve(&mut best, start, block);
         }
-        let least_logit = ranking.max + (least - Noise::MAX) / self.factor;
-        for (start, block) in ranking.blocks_from(least_logit) {
-            consider(start, block);
+        let least = ranking.max + (best.score - Noise::MAX) / self.factor;
+        for (start, block) in ranking.blocks_from(least) {
+            if self.may_improve(best.score, start, block) {
+                self.improve(&mut best, start, block);
+            }
         }
-        best
+        best.token
     }
+
+    /// Whether a token's bound reaches the score; without a branch, so that compilers use vectors.
+    fn may_improve(&self, score: f32, start: TokenId, block: &[f32]) -> bool {
+        let mut any = false;
+        for (within, logit) in block.iter().enumerate() {
+            let bound = self.noise.bound(start.wrapping_add(within as TokenId));
+            any |= (logit - self.max) * self.factor + bound >= score;
+        }
+        any
+    }
+
+    fn improve(&self, best: &mut Best, start: TokenId, block: &[f32]) {
+        for (token, logit) in (start..).zip(block) {
+            let scaled = self.scaled(*logit);
+            if scaled + self.noise.bound(token) < best.score {
+                continue;
+            }
+            let score = scaled + self.noise.gumbel(token);
+            let wins_tie = score == best.score && best.token.is_some_and(|best| token < best);
+            if score > best.score || wins_tie {
+                *best = Best { token: Some(token), score };
+            }
+        }
+    }
+}
+
+/// The best score so far.
+#[derive(Debug)]
+struct Best {
+    token: Option<TokenId>,
+    score: f32,
 }
 
 /// The model's own distribution, as far as it was asked for.

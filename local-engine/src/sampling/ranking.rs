@@ -31,18 +31,10 @@ impl Candidate {
 
 /// The likeliest token, in one pass; none if every logit is NaN or negative infinity.
 pub(super) fn best(row: &[f32]) -> Option<TokenId> {
-    let mut max = f32::NEG_INFINITY;
-    let mut best_block = None;
-    for (block_idx, block) in row.chunks(BLOCK).enumerate() {
-        let block_max = max_of(block);
-        if block_max > max {
-            max = block_max;
-            best_block = Some(block_idx);
-        }
-    }
-    let start = best_block? * BLOCK;
-    let within = row[start..].iter().position(|logit| clamp(*logit) == max);
-    within.map(|within| (start + within) as TokenId)
+    let ranking = Ranking::of(row);
+    let (start, block) = ranking.blocks_from(ranking.max).next()?;
+    let within = block.iter().position(|logit| clamp(*logit) == ranking.max);
+    within.map(|within| start + within as TokenId)
 }
 
 /// A row with the greatest logit of each of its blocks.

@@ -1,4 +1,6 @@
 //! What each token is in bytes.
+//!
+//! Knows no text longer than a token.
 
 use crate::request::TokenId;
 
@@ -6,12 +8,15 @@ use crate::request::TokenId;
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
     tokens: Vec<Box<[u8]>>,
-    /// Marks such as the end of a turn, which are no text.
+    /// Marks such as the end of a turn, which are no text; sorted.
     specials: Vec<TokenId>,
 }
 
 impl Vocabulary {
-    pub fn new(tokens: Vec<Box<[u8]>>, specials: Vec<TokenId>) -> Self {
+    /// A number that is no token has no bytes.
+    pub fn new(tokens: Vec<Box<[u8]>>, mut specials: Vec<TokenId>) -> Self {
+        specials.sort_unstable();
+        specials.dedup();
         Self { tokens, specials }
     }
 
@@ -29,6 +34,6 @@ impl Vocabulary {
     }
 
     pub fn is_special(&self, token: TokenId) -> bool {
-        self.specials.contains(&token)
+        self.specials.binary_search(&token).is_ok()
     }
 }
