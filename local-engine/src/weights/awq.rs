@@ -132,17 +132,24 @@ const BYTE_COLUMNS: [usize; N_PACKED] =
 
 /// Eight rows of eight bytes become eight columns: halves are exchanged, then quarters, then bytes.
 fn transpose(mut rows: [u64; 8]) -> [u64; 8] {
-    const HALVES: [(usize, u64); 3] =
-        [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)];
-    for (distance, mask) in HALVES {
-        for upper in (0..8).filter(|row| row & distance == 0) {
-            let lower = upper + distance;
-            let differing = ((rows[upper] >> (8 * distance)) ^ rows[lower]) & mask;
-            rows[lower] ^= differing;
-            rows[upper] ^= differing << (8 * distance);
-        }
+    for upper in [0, 1, 2, 3] {
+        exchange(&mut rows, upper, 4, 0x0000_0000_ffff_ffff);
+    }
+    for upper in [0, 1, 4, 5] {
+        exchange(&mut rows, upper, 2, 0x0000_ffff_0000_ffff);
+    }
+    for upper in [0, 2, 4, 6] {
+        exchange(&mut rows, upper, 1, 0x00ff_00ff_00ff_00ff);
     }
     rows
+}
+
+/// Exchanges the masked bytes of the lower of two rows with those `distance` higher in the upper.
+fn exchange(rows: &mut [u64; 8], upper: usize, distance: usize, mask: u64) {
+    let lower = upper + distance;
+    let differing = ((rows[upper] >> (8 * distance)) ^ rows[lower]) & mask;
+    rows[lower] ^= differing;
+    rows[upper] ^= differing << (8 * distance);
 }
 
 #[cfg(test)]

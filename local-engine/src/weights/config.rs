@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use self::keys::Keys;
-pub use self::quantisation::Quantisation;
+pub use self::quantisation::{Quantisation, Symmetry};
 use super::WeightsError;
 use crate::model::{Family, Hparams};
 use crate::request::TokenId;

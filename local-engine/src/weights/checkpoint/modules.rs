@@ -5,7 +5,7 @@
 //! Invariants: a matrix that comes out can be read at every place without another check.
 
 use crate::weights::awq::N_PACKED;
-use crate::weights::config::{ModelConfig, Quantisation};
+use crate::weights::config::{ModelConfig, Quantisation, Symmetry};
 use crate::weights::int4::group_size_of;
 use crate::weights::store::TensorStore;
 use crate::weights::{Dtype, Int4Layout, Int4Matrix, Linear, Matrix, Tensor, WeightsError};
@@ -49,12 +49,17 @@ impl Modules<'_> {
             };
             Matrix::Int4(self.awq(name, n_in, n_out, group_size.unwrap_or(n_in))?)
         } else if self.store.contains(&packed) {
-            if self.config.quantisation != Quantisation::PackQuantized {
+            let Quantisation::PackQuantized { symmetry } = self.config.quantisation else {
                 return Err(self.unannounced(&packed, "compressed-tensors"));
-            }
-            Matrix::Int4(self.pack_quantized(name, n_in, n_out)?)
+            };
+            Matrix::Int4(self.pack_quantized(name, n_in, n_out, symmetry)?)
         } else {
-            Matrix::Float(self.floats(&part("weight"), &[n_out, n_in])?)
+            let weight = part("weight");
+            if !self.store.contains(&weight) {
+                let what = "is missing, and so are `qweight` and `weight_packed`";
+                return Err(self.store.refuse(&weight, what.to_owned()));
+            }
+            Matrix::Float(self.floats(&weight, &[n_out, n_in])?)
         };
         let bias = self.bias(&part("bias"), n_out, biased)?;
         Ok(Linear { name: name.to_owned(), n_in, n_out, matrix, bias })
@@ -96,7 +101,13 @@ impl Modules<'_> {
         Ok(Int4Matrix { n_in, n_out, group_size: group_size_of(n_sharing), layout })
     }
 
-    fn pack_quantized(&self, name: &str, n_in: usize, n_out: usize) -> Result<Int4Matrix, WeightsError> {
+    fn pack_quantized(
+        &self,
+        name: &str,
+        n_in: usize,
+        n_out: usize,
+        symmetry: Symmetry,
+    ) -> Result<Int4Matrix, WeightsError> {
         let part = |part: &str| format!("{name}.{part}");
         self.check_order(&part("weight_g_idx"))?;
         self.check_shape_tensor(&part("weight_shape"), n_in, n_out)?;
@@ -117,8 +128,15 @@ impl Modules<'_> {
         let scales = self.finite(&scale_name, &[n_out, n_scale_groups])?;
         let zero_name = part("weight_zero_point");
         let zero_shape = [n_out.div_ceil(N_PACKED), n_scale_groups];
-        let has_zeros = self.store.contains(&zero_name);
-        let zeros = has_zeros.then(|| self.words(&zero_name, &zero_shape)).transpose()?;
+        // Whoever leaves out zeros that there are, or reads zeros that are not meant, gets other weights.
+        let zeros = match (symmetry, self.store.contains(&zero_name)) {
+            (Symmetry::Symmetric, true) => {
+                let what = "is there, and the config says the weights are symmetric";
+                return Err(self.store.refuse(&zero_name, what.to_owned()));
+            }
+            (Symmetry::Symmetric | Symmetry::Mixed, false) => None,
+            (Symmetry::Asymmetric, _) | (Symmetry::Mixed, true) => Some(self.words(&zero_name, &zero_shape)?),
+        };
         let layout = Int4Layout::PackQuantized { packed, scales, zeros };
         Ok(Int4Matrix { n_in, n_out, group_size: group_size_of(n_sharing), layout })
     }

@@ -14,8 +14,19 @@ pub enum Quantisation {
     AwqGemm {
         group_size: Option<usize>,
     },
-    /// compressed-tensors' `pack-quantized`. Group and symmetry are as the tensors are.
-    PackQuantized,
+    /// compressed-tensors' `pack-quantized`, whose groups are as the tensors are.
+    PackQuantized {
+        symmetry: Symmetry,
+    },
+}
+
+/// Whether matrices have zero points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Symmetry {
+    Symmetric,
+    Asymmetric,
+    /// Some do, some do not: their tensors have to say.
+    Mixed,
 }
 
 const SUPPORTED: &str =
@@ -68,26 +79,35 @@ fn pack_quantized(keys: &Keys<'_>) -> Result<Quantisation, WeightsError> {
             keys.wrong("kv_cache_scheme", "a quantised KV cache of a checkpoint's own is not supported")
         );
     }
-    let groups = keys.section("config_groups")?;
-    for group in groups.ok_or_else(|| keys.wrong("config_groups", "is missing"))?.sections()? {
-        check_format(&group)?;
-        if group.get("input_activations").is_some() || group.get("output_activations").is_some() {
-            return Err(group.wrong("input_activations", "quantised activations are not supported"));
-        }
-        let Some(weights) = group.section("weights")? else { continue };
-        check_bits(&weights, "num_bits")?;
-        for (key, allowed) in [("type", &["int"][..]), ("strategy", &["group", "channel"])] {
-            if let Some(other) = weights.text(key)?.filter(|found| !allowed.contains(found)) {
-                return Err(
-                    weights.wrong(key, format!("`{other}` is not supported; {}", allowed.join(" and ")))
-                );
-            }
-        }
-        if matches!(weights.get("actorder").and_then(|order| order.as_str()), Some("group" | "dynamic")) {
-            return Err(weights.wrong("actorder", "reordered inputs are not supported"));
+    let groups = keys.section("config_groups")?.ok_or_else(|| keys.wrong("config_groups", "is missing"))?;
+    let symmetries: Result<Vec<bool>, WeightsError> = groups.sections()?.iter().map(check_group).collect();
+    let symmetries = symmetries?;
+    let symmetry = match (symmetries.contains(&true), symmetries.contains(&false)) {
+        (true, false) => Symmetry::Symmetric,
+        (false, true) => Symmetry::Asymmetric,
+        (true, true) | (false, false) => Symmetry::Mixed,
+    };
+    Ok(Quantisation::PackQuantized { symmetry })
+}
+
+/// Whether a group of modules is symmetric.
+fn check_group(group: &Keys<'_>) -> Result<bool, WeightsError> {
+    check_format(group)?;
+    if group.get("input_activations").is_some() || group.get("output_activations").is_some() {
+        return Err(group.wrong("input_activations", "quantised activations are not supported"));
+    }
+    let weights = group.section("weights")?.ok_or_else(|| group.wrong("weights", "is missing"))?;
+    check_bits(&weights, "num_bits")?;
+    for (key, allowed) in [("type", &["int"][..]), ("strategy", &["group", "channel"])] {
+        if let Some(other) = weights.text(key)?.filter(|found| !allowed.contains(found)) {
+            let what = format!("`{other}` is not supported; {} is", allowed.join(" or "));
+            return Err(weights.wrong(key, what));
         }
     }
-    Ok(Quantisation::PackQuantized)
+    if matches!(weights.get("actorder").and_then(|order| order.as_str()), Some("group" | "dynamic")) {
+        return Err(weights.wrong("actorder", "reordered inputs are not supported"));
+    }
+    weights.flag("symmetric", true)
 }
 
 fn check_format(keys: &Keys<'_>) -> Result<(), WeightsError> {

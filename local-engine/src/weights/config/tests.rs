@@ -284,7 +284,13 @@ fn compressed_tensors_is_taken_when_it_is_of_four_bits() {
     let at = |key: &str| format!("quantization_config.{key}");
     let in_weights = |key: &str| at(&format!("config_groups.group_0.weights.{key}"));
 
-    assert_eq!(parse(&quantised(weights.clone(), json!({}))).quantisation, Quantisation::PackQuantized);
+    let symmetry = |weights, changes| parse(&quantised(weights, changes)).quantisation;
+    let of = |symmetry| Quantisation::PackQuantized { symmetry };
+    let asymmetric = with(weights.clone(), &json!({"symmetric": false}));
+    assert_eq!(symmetry(weights.clone(), json!({})), of(Symmetry::Symmetric));
+    assert_eq!(symmetry(asymmetric.clone(), json!({})), of(Symmetry::Asymmetric));
+    let both = json!({"config_groups": {"a": {"weights": weights}, "b": {"weights": asymmetric}}});
+    assert_eq!(symmetry(weights.clone(), both), of(Symmetry::Mixed));
     for (key, wrong) in [
         ("num_bits", json!(8)),
         ("type", json!("float")),
