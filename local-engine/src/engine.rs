@@ -150,3 +150,6 @@ impl Drop for Leave<'_> {
         self.0.leave();
     }
 }
+
+#[cfg(test)]
+mod tests;

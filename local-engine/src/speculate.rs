@@ -103,7 +103,7 @@ impl Drafting {
 
 /// Guesses what may follow a sequence's known text, up to `n_room` tokens: either into its drafts, or, if a
 /// draft model is to guess, just how many.
-pub fn propose(sequence: &mut Sequence, n_room: usize) {
+pub fn propose(sequence: &mut Sequence, n_room: usize, has_model: bool) {
     sequence.tokens.truncate_drafts(0);
     let drafting = &mut sequence.drafting;
     drafting.n_wanted = 0;
@@ -126,6 +126,7 @@ pub fn propose(sequence: &mut Sequence, n_room: usize) {
             lookup.guess(n_most).for_each(|token| sequence.tokens.draft(token));
             drafting.n_wanted = sequence.tokens.drafts().len();
         }
+        Guesser::Model if !has_model => {}
         Guesser::Model => drafting.n_wanted = drafting.pace.n_wanted().min(n_room),
     }
 }

@@ -40,8 +40,16 @@ impl Core {
     fn audit_blocks(&self, faults: &mut Vec<String>) {
         let pool = self.kv.pool();
         let mut n_held: HashMap<BlockId, u32> = HashMap::new();
-        for block in self.running.iter().flat_map(|sequence| sequence.table.blocks()) {
-            *n_held.entry(*block).or_default() += 1;
+        let mut first: HashMap<BlockId, (usize, &Sequence)> = HashMap::new();
+        for sequence in &self.running {
+            for (idx, block) in sequence.table.blocks().iter().enumerate() {
+                *n_held.entry(*block).or_default() += 1;
+                let (first_idx, other) = *first.entry(*block).or_insert((idx, sequence));
+                if first_idx != idx || !may_share(sequence, other, (idx + 1) * BLOCK_TOKENS) {
+                    let (one, other) = (other.turn.arrival, sequence.turn.arrival);
+                    faults.push(format!("sequences {one} and {other} share a block and should not"));
+                }
+            }
         }
         for (block, n_held) in &n_held {
             if pool.n_refs(*block) != *n_held {
@@ -85,4 +93,11 @@ impl Core {
             }
         }
     }
+}
+
+/// Whether two sequences may have the same block up to that position.
+fn may_share(one: &Sequence, other: &Sequence, end: usize) -> bool {
+    let is_same = one.turn.arrival == other.turn.arrival;
+    let is_alike = one.tokens.known().get(..end) == other.tokens.known().get(..end);
+    is_same || (one.table.salt().is_some() && one.table.salt() == other.table.salt() && is_alike)
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_channel::Receiver;
+use async_channel::{Receiver, TryRecvError};
 
 use crate::request::{Event, Finish, FinishReason, Usage};
 
@@ -41,6 +41,18 @@ impl Generation {
         }
         let event = self.events.recv_blocking();
         Some(self.hear(event.ok()))
+    }
+
+    /// The next event if it is there already.
+    pub fn try_next(&mut self) -> Option<Event> {
+        if self.is_over {
+            return None;
+        }
+        match self.events.try_recv() {
+            Ok(event) => Some(self.hear(Some(event))),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(self.hear(None)),
+        }
     }
 
     /// Asks for the end; `Finished` follows, with what the generation took.

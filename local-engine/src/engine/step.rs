@@ -83,6 +83,11 @@ impl Core {
         &self.meters
     }
 
+    #[cfg(test)]
+    pub(super) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     pub fn is_idle(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
     }
@@ -150,7 +155,7 @@ impl Core {
             let n_room = self.rules.max_len.saturating_sub(sequence.tokens.known().len() + 1);
             // The model's own token follows the drafts, so one less than may be answered is enough.
             let n_room = n_room.min(sequence.answer.n_left().saturating_sub(1));
-            propose(sequence, n_room);
+            propose(sequence, n_room, self.drafter.is_some());
         }
         let running: Vec<Load<'_>> = self.running.iter().map(|sequence| load(sequence)).collect();
         let look = |idx: usize| waiting(&self.waiting[idx]);

@@ -35,6 +35,11 @@ impl BlockTable {
         &self.blocks
     }
 
+    /// Who may share it; none if nobody may.
+    pub fn salt(&self) -> Option<u64> {
+        self.chain.as_ref().map(KeyChain::salt)
+    }
+
     pub fn n_computed(&self) -> usize {
         self.n_computed
     }

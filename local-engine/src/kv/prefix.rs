@@ -50,6 +50,10 @@ impl KeyChain {
         Self { salt, keys: Vec::new() }
     }
 
+    pub fn salt(&self) -> u64 {
+        self.salt
+    }
+
     /// Makes the keys of the blocks that the text has filled since.
     pub fn extend(&mut self, text: &[TokenId]) {
         let (blocks, _) = text.as_chunks::<BLOCK_TOKENS>();
