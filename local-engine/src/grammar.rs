@@ -1,6 +1,15 @@
 //! Text of a given form: which tokens may come next.
 //!
-//! Knows neither logits nor sequences.
+//! Knows neither logits nor sequences. [`GrammarFactory`] compiles what callers ask for, within limits that
+//! keep a hostile grammar from taking the engine's time or memory.
+
+mod factory;
+mod limits;
+mod matching;
+mod repeats;
+mod token_env;
+
+pub use factory::GrammarFactory;
 
 use crate::request::TokenId;
 

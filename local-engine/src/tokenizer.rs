@@ -100,6 +100,11 @@ impl Tokenizer {
         self.pieces(text, Believed::All, Some(guard.letter())).map(|pieces| ids(&pieces))
     }
 
+    /// The tokens of a text that a grammar prescribes: marks of tool calls are meant, control tokens are not.
+    pub(crate) fn encode_prescribed(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        self.pieces(text, Believed::Shown, None).map(|pieces| ids(&pieces))
+    }
+
     /// A guard for texts that are to be put into markup.
     pub fn guard<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Guard {
         Guard::new(self.marks.clone(), texts)
