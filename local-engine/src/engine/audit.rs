@@ -84,6 +84,9 @@ impl Core {
                 table.blocks().len()
             ));
         }
+        if table.n_followed() > n_computed {
+            fault(format!("the draft model has {} confirmed tokens of {n_computed}", table.n_followed()));
+        }
         let Some(prefix) = self.kv.prefix() else { return };
         for (idx, block) in table.blocks().iter().enumerate() {
             let is_full = (idx + 1) * BLOCK_TOKENS <= n_computed;

@@ -20,8 +20,9 @@ pub(super) fn commit(core: &mut Core, idx: usize, share: Share, (row_idx, now): 
     sequence.table.advance(share.n_tokens);
     let n_rows = if reaches_end { 1 + share.n_drafts } else { 0 };
     let meters = &core.meters;
-    let counter = if is_prefill { &meters.n_prefilled_tokens } else { &meters.n_decoded_tokens };
-    counter.fetch_add(share.n_tokens as u64, Relaxed);
+    if is_prefill {
+        meters.n_prefilled_tokens.fetch_add(share.n_tokens as u64, Relaxed);
+    }
 
     let mut outcome = Outcome::default();
     for row_idx in row_idx..row_idx + n_rows {
@@ -43,6 +44,7 @@ pub(super) fn commit(core: &mut Core, idx: usize, share: Share, (row_idx, now): 
                 meters.inter_token.observe(pause / outcome.n_generated as u32, outcome.n_generated);
             }
         }
+        meters.n_generated_tokens.fetch_add(outcome.n_generated as u64, Relaxed);
         core.served.charge(sequence.turn.tenant, outcome.n_generated);
     }
     if share.n_drafts > 0 {

@@ -23,9 +23,10 @@ pub struct Stats {
     /// Prompt tokens of admitted requests, and how many of them were in the prefix cache.
     pub n_prompt_tokens: u64,
     pub n_prefix_hit_tokens: u64,
-    /// Tokens that steps computed: of prompts (again, after a preemption), and of answers.
+    /// Tokens of prompts that steps computed, and of answers again after a preemption.
     pub n_prefilled_tokens: u64,
-    pub n_decoded_tokens: u64,
+    /// Tokens that were chosen.
+    pub n_generated_tokens: u64,
     /// Guesses that steps computed, and how many held.
     pub n_drafted_tokens: u64,
     pub n_accepted_tokens: u64,
@@ -107,7 +108,7 @@ pub struct Meters {
     pub(super) n_prompt_tokens: AtomicU64,
     pub(super) n_prefix_hit_tokens: AtomicU64,
     pub(super) n_prefilled_tokens: AtomicU64,
-    pub(super) n_decoded_tokens: AtomicU64,
+    pub(super) n_generated_tokens: AtomicU64,
     pub(super) n_drafted_tokens: AtomicU64,
     pub(super) n_accepted_tokens: AtomicU64,
     pub(super) busy_ns: AtomicU64,
@@ -132,7 +133,7 @@ impl Meters {
             n_prompt_tokens: self.n_prompt_tokens.load(Relaxed),
             n_prefix_hit_tokens: self.n_prefix_hit_tokens.load(Relaxed),
             n_prefilled_tokens: self.n_prefilled_tokens.load(Relaxed),
-            n_decoded_tokens: self.n_decoded_tokens.load(Relaxed),
+            n_generated_tokens: self.n_generated_tokens.load(Relaxed),
             n_drafted_tokens: self.n_drafted_tokens.load(Relaxed),
             n_accepted_tokens: self.n_accepted_tokens.load(Relaxed),
             busy: Duration::from_nanos(busy_ns),

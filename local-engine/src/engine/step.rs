@@ -152,10 +152,12 @@ impl Core {
 
     fn plan(&mut self) -> Plan {
         for sequence in &mut self.running {
+            // Drafts follow the last known token, so they are for those who get there in this step.
+            let gets_there = sequence.gap() <= self.rules.limits.max_chunk_tokens;
             let n_room = self.rules.max_len.saturating_sub(sequence.tokens.known().len() + 1);
             // The model's own token follows the drafts, so one less than may be answered is enough.
             let n_room = n_room.min(sequence.answer.n_left().saturating_sub(1));
-            propose(sequence, n_room, self.drafter.is_some());
+            propose(sequence, if gets_there { n_room } else { 0 }, self.drafter.is_some());
         }
         let running: Vec<Load<'_>> = self.running.iter().map(|sequence| load(sequence)).collect();
         let look = |idx: usize| waiting(&self.waiting[idx]);
@@ -164,7 +166,10 @@ impl Core {
             self.kv.hits(&sequence.table, sequence.tokens.known().len())
         };
         let policy = self.rules.policy;
-        let order = Order::new(policy, self.waiting.len(), look, &self.served, |idx| hits(idx).n_blocks);
+        // Looking into the cache for everybody who waits is wasted if nobody can be let in.
+        let is_full = self.running.len() >= self.rules.limits.max_running;
+        let n_waiting = if is_full { 0 } else { self.waiting.len() };
+        let order = Order::new(policy, n_waiting, look, &self.served, |idx| hits(idx).n_blocks);
         let candidates = order.map(|queue_idx| Candidate {
             queue_idx,
             n_known: self.waiting[queue_idx].tokens.known().len(),

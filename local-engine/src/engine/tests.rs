@@ -3,6 +3,7 @@
 mod leaving;
 mod refusals;
 mod serving;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

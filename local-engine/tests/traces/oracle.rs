@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use local_engine::backend::sim::Sim;
 use local_engine::grammar::Constraint;
-use local_engine::request::{FinishReason, TokenId};
+use local_engine::request::{FinishReason, TokenOut};
 use local_engine::sampling::Sampler;
 use local_engine::tokenizer::{TextOut, Vocabulary};
 
@@ -13,7 +13,7 @@ use crate::trace::{Arrival, END, vocabulary};
 /// An answer as it should be.
 #[derive(Debug, Clone)]
 pub(crate) struct Expected {
-    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) tokens: Vec<TokenOut>,
     pub(crate) text: String,
     pub(crate) reason: FinishReason,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Expected {
 /// The answer to an arrival, in a context of so many positions.
 pub(crate) fn expected(sim: &Sim, arrival: &Arrival, max_len: usize) -> Expected {
     let mut text = arrival.prompt();
-    let n_prompt = text.len();
+    let mut tokens = Vec::new();
     let mut sampler = Sampler::new(arrival.sampling.clone(), &text);
     let mut pattern = arrival.pattern.clone();
     let mut out = TextOut::new(Arc::new(vocabulary()), arrival.stop_strings.clone());
@@ -39,16 +39,18 @@ pub(crate) fn expected(sim: &Sim, arrival: &Arrival, max_len: usize) -> Expected
             }
         }
         let mut row = sim.row_after(&text);
-        let token = sampler.choose(&mut row, text.len(), mask.as_ref(), None).token;
+        let choice = sampler.choose(&mut row, text.len(), mask.as_ref(), arrival.logprobs);
+        let token = choice.token;
         if (token == END && ends_by_model) || arrival.stop_tokens.contains(&token) {
             break FinishReason::Stop;
         }
         text.push(token);
+        tokens.push(TokenOut { id: token, logprob: choice.logprob, top: choice.top });
         sampler.push(token);
         let piece = out.push(token);
         shown.push_str(&piece.text);
         if piece.stopped {
-            return Expected { tokens: text.split_off(n_prompt), text: shown, reason: FinishReason::Stop };
+            return Expected { tokens, text: shown, reason: FinishReason::Stop };
         }
         if let Some(pattern) = &mut pattern {
             pattern.push(token).expect("the mask allowed it");
@@ -56,12 +58,12 @@ pub(crate) fn expected(sim: &Sim, arrival: &Arrival, max_len: usize) -> Expected
                 break FinishReason::Stop;
             }
         }
-        if text.len() - n_prompt == arrival.max_tokens || text.len() == max_len {
+        if tokens.len() == arrival.max_tokens || text.len() == max_len {
             break FinishReason::Length;
         }
     };
     shown.push_str(&out.finish());
-    Expected { tokens: text.split_off(n_prompt), text: shown, reason }
+    Expected { tokens, text: shown, reason }
 }
 
 /// The bytes of the test's tokens: a letter each.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use local_engine::backend::sim::{Faults, Sim, SimBackend};
 use local_engine::backend::{BLOCK_TOKENS, Backend, BackendError, Chunk, Logits};
 use local_engine::engine::{Core, EngineParts, Generation, Intake};
-use local_engine::request::{Event, Finish, FinishReason, SubmitError, TokenId};
+use local_engine::request::{Event, Finish, FinishReason, SubmitError, TokenOut};
 use local_engine::speculate::SpeculationKind;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -33,7 +33,7 @@ pub(crate) struct Coverage {
 impl Coverage {
     pub(crate) fn named(&self) -> [(&'static str, u64, u64); 9] {
         [
-            ("preemptions", self.n_preempted, 800),
+            ("preemptions", self.n_preempted, 500),
             ("tokens from the prefix cache", self.n_hit_tokens, 10_000),
             ("guesses that held", self.n_accepted, 5000),
             ("guesses that did not", self.n_rejected, 5000),
@@ -110,7 +110,7 @@ struct Live<'a> {
     came_at: usize,
     /// None once the caller has dropped it.
     generation: Option<Generation>,
-    tokens: Vec<TokenId>,
+    tokens: Vec<TokenOut>,
     text: String,
     finish: Option<Finish>,
 }
@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
             *other_idx != idx && other.arrival.salt == own.salt && self.trace.config.prefix_cache
         });
         let n_alike = |(_, (other, answer)): (usize, (&Live<'_>, &Expected))| {
-            let other = other.arrival.prompt().into_iter().chain(answer.tokens.iter().copied());
+            let other = other.arrival.prompt().into_iter().chain(answer.tokens.iter().map(|token| token.id));
             other.zip(&text).take_while(|(a, b)| a == *b).count()
         };
         let n_most = others.map(n_alike).max().unwrap_or(0);
@@ -296,7 +296,7 @@ impl Live<'_> {
         while let Some(event) = self.generation.as_mut().and_then(Generation::try_next) {
             match event {
                 Event::Delta(delta) => {
-                    self.tokens.extend(delta.tokens.iter().map(|token| token.id));
+                    self.tokens.extend(delta.tokens);
                     self.text.push_str(&delta.text);
                 }
                 Event::Finished(finish) => self.finish = Some(finish),

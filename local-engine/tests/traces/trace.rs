@@ -148,15 +148,16 @@ fn leaves() -> impl Strategy<Value = Leaves> {
 
 fn arrival() -> impl Strategy<Value = Arrival> {
     let at_step = prop_oneof![0..6_usize, 0..60_usize];
-    let n_shared = prop_oneof![0..20_usize, 16..80_usize];
-    let text = (at_step, (0..3_u32, n_shared), (0..4_u32, 0..20_usize), 1..80_usize);
+    let n_shared = prop_oneof![0..20_usize, 16..60_usize];
+    let max_tokens = prop_oneof![1..30_usize, 30..120_usize];
+    let text = (at_step, (0..3_u32, n_shared), (0..4_u32, 0..20_usize), max_tokens);
     let stop = (
         prop_oneof![3 => Just(vec![]), 1 => Just(vec![5, 9])],
         prop_oneof![3 => Just(vec![]), 1 => Just(vec!["cb".to_owned(), "d".to_owned()])],
         proptest::bool::weighted(0.8),
     );
     let rules = (sampling(), stop, proptest::option::weighted(0.3, pattern()));
-    let who = (proptest::option::weighted(0.2, 0..3_usize), 0..2_u64, 0..3_u64, -1..2_i32, leaves());
+    let who = (proptest::option::weighted(0.5, 0..3_usize), 0..2_u64, 0..3_u64, -1..2_i32, leaves());
     (text, rules, who).prop_map(|(text, rules, who)| {
         let (at_step, family, own, max_tokens) = text;
         let (sampling, (stop_tokens, stop_strings, ignore_eos), pattern) = rules;
@@ -205,7 +206,7 @@ fn config() -> impl Strategy<Value = EngineConfig> {
         Just(Policy::Fair),
         Just(Policy::LongestPrefix)
     ];
-    let n_blocks = prop_oneof![2 => 2..12_u32, 1 => 1..40_u32];
+    let n_blocks = prop_oneof![3 => 3..10_u32, 1 => 1..40_u32];
     let watermark = prop_oneof![2 => Just(0.0), 1 => 0.0..0.3_f64];
     let sizes = (n_blocks, 1..7_usize, 0..60_usize, 1..40_usize, watermark);
     (sizes, policy, proptest::bool::weighted(0.85), speculation()).prop_map(

@@ -66,7 +66,7 @@ fn a_prompt_that_was_seen_is_not_computed_again_but_for_its_end() {
     assert_eq!((first, finish.usage.n_cached), (second, 32));
     let stats = engine.stats();
     assert_eq!((stats.n_prompt_tokens, stats.n_prefix_hit_tokens), (80, 32));
-    assert_eq!((stats.n_prefilled_tokens, stats.n_decoded_tokens), (48, 2));
+    assert_eq!((stats.n_prefilled_tokens, stats.n_generated_tokens), (48, 4));
 }
 
 #[test]
