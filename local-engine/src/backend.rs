@@ -27,6 +27,10 @@ pub enum BackendError {
     Weights(#[from] crate::weights::WeightsError),
     #[error("{0}")]
     Unsupported(String),
+    #[error(
+        "a task of the step panicked, so its sequences' pages are unsure; its message is on standard error"
+    )]
+    Panicked,
 }
 
 /// A sequence's share of one step: consecutive tokens to compute.
