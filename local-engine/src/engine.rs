@@ -1,7 +1,7 @@
 //! The engine: requests in, events out, and one thread that steps for as long as there is something to do.
 //!
-//! Knows no model and no text; a backend computes and a vocabulary speaks. Starts no other thread and no
-//! runtime: events come over a channel that may be awaited or waited for.
+//! Knows no model and no text; a backend computes and a vocabulary speaks. Needs no runtime: events come
+//! over a channel that may be awaited or waited for.
 //!
 //! Invariants: every accepted request ends with one `Finished`, whatever a device, a grammar or a caller
 //! does; with nothing to do the thread sleeps.
@@ -13,6 +13,7 @@ mod config;
 mod generation;
 mod inbox;
 mod intake;
+mod reading;
 mod stats;
 mod step;
 

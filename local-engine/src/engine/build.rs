@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::reading::ReadingRules;
 use super::step::{Clock, Core, Rules};
 use super::{EngineConfig, EngineError, EngineParts, Intake, KvDemand, Meters};
 use crate::backend::BLOCK_TOKENS;
@@ -55,9 +56,10 @@ impl Core {
             stop_ids: parts.stop_ids,
             meters: Arc::clone(&meters),
         };
-        let rules = Rules { limits: config.limits(n_blocks), policy: config.policy, max_len, n_vocab };
+        let rules = Rules { limits: config.limits(n_blocks), policy: config.policy };
+        let reading = ReadingRules { max_len, n_vocab };
         let kv = KvCache::new(n_blocks, config.prefix_cache);
-        Ok((Self::new(rules, (parts.backend, drafter), kv, meters, clock), intake))
+        Ok((Self::new((rules, reading), (parts.backend, drafter), kv, meters, clock), intake))
     }
 }
 

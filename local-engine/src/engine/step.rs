@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::commit::commit;
+use super::reading::ReadingRules;
 use super::stats::Meters;
 use crate::backend::{Backend, BackendError, Chunk, Logits};
 use crate::kv::KvCache;
@@ -31,15 +31,12 @@ pub type Clock = Box<dyn Fn() -> Instant + Send>;
 pub struct Rules {
     pub limits: Limits,
     pub policy: Policy,
-    /// Positions that a sequence may have: the context, or what all blocks hold.
-    pub max_len: usize,
-    /// Tokens that every model here knows.
-    pub n_vocab: usize,
 }
 
 /// The engine without its thread.
 pub struct Core {
     pub(super) rules: Rules,
+    pub(super) reading: ReadingRules,
     target: Box<dyn Backend>,
     pub(super) drafter: Option<Drafter>,
     pub(super) kv: KvCache,
@@ -56,7 +53,7 @@ pub struct Core {
 
 impl Core {
     pub(super) fn new(
-        rules: Rules,
+        (rules, reading): (Rules, ReadingRules),
         (target, drafter): (Box<dyn Backend>, Option<Drafter>),
         kv: KvCache,
         meters: Arc<Meters>,
@@ -65,6 +62,7 @@ impl Core {
         meters.n_blocks.store(kv.pool().n_blocks(), Relaxed);
         Self {
             rules,
+            reading,
             target,
             drafter,
             kv,
@@ -104,6 +102,7 @@ impl Core {
     pub fn step(&mut self) -> usize {
         let began = (self.clock)();
         self.on_device = Duration::ZERO;
+        self.propose();
         self.dismiss(began);
         let plan = self.plan();
         let n_tokens = plan.n_tokens();
@@ -112,7 +111,7 @@ impl Core {
         if n_tokens > 0 {
             self.draft();
             match self.forward() {
-                Ok(()) => self.commit(),
+                Ok(()) => self.commit((self.clock)(), self.on_device),
                 Err(failure) => self.fail(&failure),
             }
         }
@@ -150,15 +149,22 @@ impl Core {
         self.depart();
     }
 
-    fn plan(&mut self) -> Plan {
+    /// Guesses are made for those who read their text to the end in this step, if they are let.
+    fn propose(&mut self) {
         for sequence in &mut self.running {
-            // Drafts follow the last known token, so they are for those who get there in this step.
-            let gets_there = sequence.gap() <= self.rules.limits.max_chunk_tokens;
-            let n_room = self.rules.max_len.saturating_sub(sequence.tokens.known().len() + 1);
-            // The model's own token follows the drafts, so one less than may be answered is enough.
+            let n_room = self.reading.max_len.saturating_sub(sequence.tokens.known().len() + 1);
+            // The model's own token follows the guesses, so one less than may be answered is enough.
             let n_room = n_room.min(sequence.answer.n_left().saturating_sub(1));
-            propose(sequence, if gets_there { n_room } else { 0 }, self.drafter.is_some());
+            let gets_there = sequence.gap() <= self.rules.limits.max_chunk_tokens;
+            let (n_room, has_model) = (if gets_there { n_room } else { 0 }, self.drafter.is_some());
+            let proposed = catch_unwind(AssertUnwindSafe(|| propose(sequence, n_room, has_model)));
+            if proposed.is_err() {
+                sequence.finish(FinishReason::Failed("the grammar met a fault of its own".into()));
+            }
         }
+    }
+
+    fn plan(&self) -> Plan {
         let running: Vec<Load<'_>> = self.running.iter().map(|sequence| load(sequence)).collect();
         let look = |idx: usize| waiting(&self.waiting[idx]);
         let hits = |idx: usize| {
@@ -261,21 +267,6 @@ impl Core {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.target.forward(&chunks, &mut self.logits)));
         self.on_device += (self.clock)().saturating_duration_since(began);
         settle(outcome)
-    }
-
-    /// Makes what the device computed count.
-    fn commit(&mut self) {
-        let now = (self.clock)();
-        let n_computed: usize = self.running.iter().map(|sequence| sequence.share.n_computed()).sum();
-        let mut row_idx = 0;
-        for idx in 0..self.running.len() {
-            let share = std::mem::take(&mut self.running[idx].share);
-            if share.n_tokens > 0 {
-                let device = self.on_device.mul_f64(share.n_computed() as f64 / n_computed as f64);
-                self.running[idx].tally.charge(device);
-                row_idx += commit(self, idx, share, (row_idx, now));
-            }
-        }
     }
 
     /// The step was not computed: whoever had a share in it is over.

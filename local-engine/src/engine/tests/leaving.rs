@@ -205,3 +205,18 @@ fn a_step_that_fails_ends_those_who_had_a_share_in_it() {
         assert_eq!(engine.stats().n_blocks_used, 0);
     }
 }
+
+#[test]
+fn a_breakdown_ends_everybody_and_begins_anew() {
+    let (mut bench, other, own) = bench_at(Place::Waiting);
+
+    bench.core.break_down("something is wrong");
+
+    assert!(bench.core.is_idle());
+    for generation in [other, own] {
+        assert!(is_failed(&hear(generation).1, "something is wrong"));
+    }
+    let next = bench.submit(request(40, 5));
+    bench.run();
+    assert_eq!(hear(next).0, answer(40, 5));
+}
