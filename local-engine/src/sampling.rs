@@ -14,6 +14,7 @@
 
 mod history;
 mod noise;
+mod nucleus;
 mod ranking;
 mod softmax;
 
@@ -23,6 +24,7 @@ use crate::grammar::TokenMask;
 use crate::request::TokenId;
 use history::History;
 use noise::Noise;
+use nucleus::Left;
 use ranking::{Candidate, Ranking};
 
 /// Under this, differences of logits times 1e5 say the same as taking the likeliest.
@@ -160,53 +162,39 @@ impl Sampler {
             factor: 1.0 / self.params.temperature,
         };
         match self.truncated(&ranking, draw.factor) {
-            Some(left) => draw.among(&left),
-            None => draw.among_all(&ranking),
+            Left::Few(few) => draw.among(&few),
+            Left::DownTo(last) => draw.down_to(&ranking, last),
         }
     }
 
-    /// What top-k, top-p and min-p leave; None if they are all off.
-    fn truncated(&self, ranking: &Ranking<'_>, factor: f32) -> Option<Vec<Candidate>> {
+    /// What top-k, top-p and min-p leave.
+    fn truncated(&self, ranking: &Ranking<'_>, factor: f32) -> Left {
         let SamplingParams { top_k, top_p, min_p, .. } = self.params;
         let has_top_k = top_k > 0 && top_k < ranking.row().len();
-        let least = ranking.max + min_p.ln() / factor;
-        let mut left = match (has_top_k, top_p < 1.0, min_p > 0.0) {
-            (false, false, false) => return None,
-            (false, false, true) => return Some(ranking.at_least(least)),
-            (false, true, _) => nucleus_of_all(ranking, top_p, factor),
-            (true, false, _) => ranking.top(top_k),
-            (true, true, _) => {
+        let least = (ranking.max + min_p.ln() / factor).max(f32::MIN);
+        let left = match (has_top_k, top_p < 1.0) {
+            (false, false) => return Left::DownTo(Candidate { token: TokenId::MAX, logit: least }),
+            (false, true) => nucleus::of_all(ranking, top_p, factor),
+            (true, false) => Left::Few(ranking.top(top_k)),
+            (true, true) => {
                 let mut left = ranking.top(top_k);
-                let weight = weight(ranking.max, factor);
+                let weight = nucleus::weight(ranking.max, factor);
                 let total: f64 = left.iter().map(&weight).sum();
-                ranking::cut_to_mass(&mut left, f64::from(top_p) * total, weight);
-                left
+                nucleus::cut_to_mass(&mut left, f64::from(top_p) * total, weight);
+                Left::Few(left)
             }
         };
-        left.retain(|found| found.logit >= least);
-        Some(left)
-    }
-}
-
-/// The fewest of the likeliest tokens that have together this share of the row's probability.
-fn nucleus_of_all(ranking: &Ranking<'_>, top_p: f32, factor: f32) -> Vec<Candidate> {
-    let mass = f64::from(top_p) * softmax::sum_exp(ranking.row(), ranking.max, factor);
-    let weight = weight(ranking.max, factor);
-    // Mostly a few tokens have it; more are looked at only if they have not.
-    let mut k = ranking::BLOCK;
-    loop {
-        let mut left = ranking.top(k);
-        if k >= ranking.row().len() || left.iter().map(&weight).sum::<f64>() >= mass {
-            ranking::cut_to_mass(&mut left, mass, weight);
-            return left;
+        match left {
+            Left::Few(mut few) => {
+                few.retain(|found| found.logit >= least);
+                Left::Few(few)
+            }
+            Left::DownTo(last) if last.logit < least => {
+                Left::DownTo(Candidate { token: TokenId::MAX, logit: least })
+            }
+            Left::DownTo(last) => Left::DownTo(last),
         }
-        k = if k == ranking::BLOCK { 16 * k } else { ranking.row().len() };
     }
-}
-
-/// A token's share of the probability, not normalised.
-fn weight(max: f32, factor: f32) -> impl Fn(&Candidate) -> f64 {
-    move |found| f64::from(softmax::exp_negative((found.logit - max) * factor))
 }
 
 /// One draw from the softmax of scaled logits.
@@ -224,23 +212,22 @@ impl Draw {
     }
 
     fn among(&self, left: &[Candidate]) -> Option<TokenId> {
-        let scores =
-            left.iter().map(|found| (found.token, self.scaled(found.logit) + self.noise.gumbel(found.token)));
-        // The lower token of equal ones, as everywhere.
-        scores.max_by(|left, right| left.1.total_cmp(&right.1).then(right.0.cmp(&left.0))).map(|best| best.0)
+        let mut best = Best { token: None, score: f32::NEG_INFINITY };
+        left.iter().for_each(|found| self.consider(&mut best, found.token, found.logit));
+        best.token
     }
 
-    /// As [`Self::among`] of all tokens; most of them are ruled out by a bound.
-    fn among_all(&self, ranking: &Ranking<'_>) -> Option<TokenId> {
+    /// As [`Self::among`] of all tokens that do not rank behind the last; most are ruled out by a bound.
+    fn down_to(&self, ranking: &Ranking<'_>, last: Candidate) -> Option<TokenId> {
         // The likeliest block first: what it scores rules out most others at once.
         let mut best = Best { token: None, score: f32::NEG_INFINITY };
         for (start, block) in ranking.blocks_from(ranking.max) {
-            self.improve(&mut best, start, block);
+            self.improve(&mut best, (start, block), last);
         }
         let least = ranking.max + (best.score - Noise::MAX) / self.factor;
-        for (start, block) in ranking.blocks_from(least) {
+        for (start, block) in ranking.blocks_from(least.max(last.logit)) {
             if self.may_improve(best.score, start, block) {
-                self.improve(&mut best, start, block);
+                self.improve(&mut best, (start, block), last);
             }
         }
         best.token
@@ -256,17 +243,24 @@ impl Draw {
         any
     }
 
-    fn improve(&self, best: &mut Best, start: TokenId, block: &[f32]) {
+    fn improve(&self, best: &mut Best, (start, block): (TokenId, &[f32]), last: Candidate) {
         for (token, logit) in (start..).zip(block) {
-            let scaled = self.scaled(*logit);
-            if scaled + self.noise.bound(token) < best.score {
-                continue;
+            if *logit > last.logit || (*logit == last.logit && token <= last.token) {
+                self.consider(best, token, *logit);
             }
-            let score = scaled + self.noise.gumbel(token);
-            let wins_tie = score == best.score && best.token.is_some_and(|best| token < best);
-            if score > best.score || wins_tie {
-                *best = Best { token: Some(token), score };
-            }
+        }
+    }
+
+    /// Of equal scores the lower token wins, as everywhere.
+    fn consider(&self, best: &mut Best, token: TokenId, logit: f32) {
+        let scaled = self.scaled(logit);
+        if scaled + self.noise.bound(token) < best.score {
+            return;
+        }
+        let score = scaled + self.noise.gumbel(token);
+        let wins_tie = score == best.score && best.token.is_some_and(|best| token < best);
+        if score > best.score || wins_tie {
+            *best = Best { token: Some(token), score };
         }
     }
 }

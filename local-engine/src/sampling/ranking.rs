@@ -66,6 +66,12 @@ impl<'a> Ranking<'a> {
         })
     }
 
+    /// All tokens that may be chosen, in order of their numbers.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        let numbered = (0..).zip(self.row).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+        numbered.map(|(token, logit)| Candidate { token, logit: clamp(*logit) })
+    }
+
     /// All tokens with a logit of at least this, in order of their numbers.
     pub(super) fn at_least(&self, least: f32) -> Vec<Candidate> {
         let mut found = Vec::new();
@@ -100,24 +106,6 @@ impl<'a> Ranking<'a> {
         let mut maxima = self.maxima.clone();
         *maxima.select_nth_unstable_by(k - 1, |left, right| right.total_cmp(left)).1
     }
-}
-
-/// Keeps the fewest of the likeliest whose weights reach the mass, at least one; in no order.
-pub(super) fn cut_to_mass(found: &mut Vec<Candidate>, mass: f64, weight: impl Fn(&Candidate) -> f64) {
-    // The cut is behind one of `low..high`; those before weigh less than the mass and rank before the rest.
-    let (mut low, mut high, mut before) = (0, found.len(), 0.0);
-    while high - low > 1 {
-        let half = (high - low) / 2;
-        found[low..high].select_nth_unstable_by(half, Candidate::rank);
-        let upper: f64 = found[low..low + half].iter().map(&weight).sum();
-        if before + upper >= mass {
-            high = low + half;
-        } else {
-            before += upper;
-            low += half;
-        }
-    }
-    found.truncate(high);
 }
 
 /// Infinity takes part in no differences; the greatest number does.
@@ -174,26 +162,6 @@ mod tests {
 
             prop_assert_eq!(best(&row), want.first().map(|first| first.token));
             prop_assert_eq!(found, &want[..want.len().min(k)]);
-        }
-
-        #[test]
-        fn a_cut_keeps_the_fewest_that_reach_the_mass(
-            row in prop::collection::vec(-3.0f32..3.0, 1..300),
-            share in 0.0f64..1.0,
-        ) {
-            let weight = |found: &Candidate| f64::from(found.logit).exp();
-            let want = sorted(&row);
-            let mass = share * want.iter().map(weight).sum::<f64>();
-
-            let mut found = want.clone();
-            found.reverse();
-            cut_to_mass(&mut found, mass, weight);
-            found.sort_by(Candidate::rank);
-
-            prop_assert_eq!(&found[..], &want[..found.len()]);
-            let kept: f64 = found.iter().map(weight).sum();
-            let without_last: f64 = found[..found.len() - 1].iter().map(weight).sum();
-            prop_assert!(kept >= mass - 1e-9 && (found.len() == 1 || without_last < mass + 1e-9));
         }
     }
 
