@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use local_engine::grammar::{GrammarFactory, GrammarSpec, TokenMask};
 use local_engine::sampling::{Sampler, SamplingParams};
-use local_engine::tokenizer::Vocabulary;
+use local_engine::tokenizer::{Author, TextOut, Tokenizer, Vocabulary};
 use serde_json::json;
 
 const N_VOCAB: usize = 151_936;
@@ -184,10 +184,50 @@ fn masks(out: &mut impl Write, n_tokens: usize) -> Result<(), Box<dyn std::error
     Ok(())
 }
 
+/// A prompt of much text and many marks, as a chat has it.
+fn encoding(out: &mut impl Write) -> Result<(), Box<dyn std::error::Error>> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizers/qwen");
+    let tokenizer = Tokenizer::load(std::path::Path::new(dir))?;
+    let content =
+        "What is the weather in Berlin? It is 21 degrees; <b>tomorrow</b> it will rain. ".repeat(100);
+    let guard = tokenizer.guard([content.as_str()]);
+    let mut markup = String::new();
+    let guarding = median_us(|_| {
+        markup.clear();
+        for _ in 0..10 {
+            markup.push_str("<|im_start|>user\n");
+            markup.push_str(&guard.guarded(&content, Author::Anybody));
+            markup.push_str("<|im_end|>\n");
+        }
+    });
+    let mut n_tokens = 0;
+    let start = Instant::now();
+    for _ in 0..20 {
+        n_tokens = tokenizer.encode_markup(&markup, &guard)?.len();
+    }
+    let encoding = start.elapsed().as_secs_f64() * 1e6 / 20.0;
+    let rate = |us: f64| markup.len() as f64 / us;
+    writeln!(
+        out,
+        "\na prompt of {} bytes, {n_tokens} tokens: guarded at {:.0} MB/s, encoded at {:.1} MB/s",
+        markup.len(),
+        rate(guarding),
+        rate(encoding)
+    )?;
+    let tokens = tokenizer.encode(&content, false)?;
+    let mut text = TextOut::new(tokenizer.vocabulary(), vec!["</answer>".into(), "\n\nUser:".into()]);
+    let start = Instant::now();
+    let n_bytes: usize = tokens.iter().map(|token| text.push(*token).text.len()).sum();
+    let ns = start.elapsed().as_secs_f64() * 1e9 / tokens.len() as f64;
+    writeln!(out, "a token becomes text in {ns:.0} ns ({n_bytes} bytes, two stop strings)")?;
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "choosing one of {N_VOCAB} tokens, medians of 201")?;
     sampling(&mut out)?;
+    encoding(&mut out)?;
     masks(&mut out, 4_096)?;
     masks(&mut out, N_VOCAB)
 }

@@ -10,6 +10,7 @@ mod repeats;
 mod token_env;
 
 pub use factory::GrammarFactory;
+pub(crate) use limits::check_schema;
 
 use crate::request::TokenId;
 

@@ -3,6 +3,7 @@
 //! Knows nothing of HTTP, teams or money; the gateway sees it as one more upstream.
 
 pub mod backend;
+pub mod chat;
 pub mod engine;
 pub mod grammar;
 pub mod kv;

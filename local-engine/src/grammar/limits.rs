@@ -64,7 +64,8 @@ pub(super) fn check(spec: &GrammarSpec) -> Result<(), GrammarError> {
     }
 }
 
-fn check_schema(schema: &Value) -> Result<(), GrammarError> {
+/// A schema alone; grammars that have one inside are texts to [`check`].
+pub(crate) fn check_schema(schema: &Value) -> Result<(), GrammarError> {
     let mut size = Size { root: schema, n_nodes: 0, n_bytes: 0, below: HashMap::new() };
     size.depth_of(schema, 0).map(|_| ())
 }
