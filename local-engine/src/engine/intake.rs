@@ -90,6 +90,7 @@ impl Intake {
                 "token {token} at position {position} of the prompt is not in the vocabulary of {n_vocab}; encode it with this model's tokenizer"
             )));
         }
-        Ok(())
+        let mistakes = request.sampling.check(n_vocab);
+        if mistakes.is_empty() { Ok(()) } else { Err(SubmitError::Invalid(mistakes.join("; "))) }
     }
 }

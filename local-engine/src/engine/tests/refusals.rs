@@ -39,11 +39,16 @@ fn an_answer_ends_where_the_blocks_do() {
 #[test]
 fn requests_that_make_no_sense_are_refused() {
     let unknown = GenerateRequest { prompt: [1, 64].into(), ..request(1, 1) };
+    let sampling = SamplingParams { temperature: -1.0, min_p: 2.0, ..SamplingParams::default() };
+    let heated = GenerateRequest { sampling, ..request(1, 1) };
 
     assert_eq!(refusal(config(), request(0, 1)), Some(SubmitError::EmptyPrompt));
     assert!(matches!(refusal(config(), request(1, 0)), Some(SubmitError::Invalid(_))));
     assert!(
         matches!(refusal(config(), unknown), Some(SubmitError::Invalid(why)) if why.contains("token 64 at position 1"))
+    );
+    assert!(
+        matches!(refusal(config(), heated), Some(SubmitError::Invalid(why)) if why.contains("min_p") && why.contains("temperature"))
     );
 }
 
