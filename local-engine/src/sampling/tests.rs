@@ -1,3 +1,5 @@
+//! Each knob on both sides, draws against their distribution, and what stays the same.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What readers make of answers, however they are cut into pieces.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Texts come out whole, whatever the tokens' boundaries and stop strings.
+
 use proptest::prelude::*;
 
 use super::*;
