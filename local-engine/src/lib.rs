@@ -7,6 +7,7 @@ pub mod chat;
 pub mod engine;
 pub mod grammar;
 pub mod kv;
+pub mod local_model;
 pub mod model;
 pub mod request;
 pub mod sampling;
