@@ -30,7 +30,7 @@ use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
 use crate::routing::{Catalog, RouteConfig, UpstreamFacts};
 use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName, UpstreamName};
-use crate::upstream::{RemoteConfig, UpstreamConfig};
+use crate::upstream::{LocalConfig, RemoteConfig, UpstreamConfig};
 
 /// The configuration compiled in: used when no file is given and none is found.
 const EMBEDDED: &str = include_str!("../config/stiver.toml");
@@ -236,7 +236,12 @@ impl Reader<'_> {
         for (name, value) in entries {
             let at = format!("upstreams.{name}");
             let mut note = |key: String, problem: String| self.mistake(&key, problem);
-            let section = read::section::<RemoteConfig>(value, &at, &mut note).map(UpstreamConfig::Remote);
+            let is_local = value.get("dialect").and_then(Value::as_str) == Some("local");
+            let section = if is_local {
+                read::section::<LocalConfig>(value, &at, &mut note).map(UpstreamConfig::Local)
+            } else {
+                read::section::<RemoteConfig>(value, &at, &mut note).map(UpstreamConfig::Remote)
+            };
             read.extend(section.map(|section| (name, section)));
         }
         read
@@ -297,7 +302,7 @@ impl Reader<'_> {
             let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
             for (idx, budget) in config.budgets.iter().enumerate() {
                 if budget.on_exceed == OnExceed::LocalOnly {
-                    let problem = "is `local_only`, but there is no local engine to answer yet; use `refuse`";
+                    let problem = "is `local_only`, which is not there yet; use `refuse`";
                     self.mistake(&format!("teams.{name}.budgets[{idx}].on_exceed"), problem);
                 }
                 if budget.usd < NanoUsd::ZERO {

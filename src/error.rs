@@ -209,7 +209,9 @@ impl From<UpstreamError> for Error {
             outcome::Blame::Gateway => Blame::Gateway,
         };
         let (status, kind) = status_of(&failed, blame);
-        let mut error = Self::new(blame, status, kind, failed.to_string()).with_code("upstream_failed");
+        let code =
+            if matches!(failed, UpstreamError::Busy { .. }) { "queue_full" } else { "upstream_failed" };
+        let mut error = Self::new(blame, status, kind, failed.to_string()).with_code(code);
         error.retry_after_ms =
             verdict.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
         error
@@ -220,6 +222,7 @@ impl From<UpstreamError> for Error {
 /// it, a gateway's status otherwise.
 fn status_of(failed: &UpstreamError, blame: Blame) -> (u16, &'static str) {
     match failed {
+        UpstreamError::Busy { .. } => (429, "rate_limit_error"),
         UpstreamError::Refused(refusal) if refusal.status == 429 => (429, "rate_limit_error"),
         UpstreamError::Refused(refusal) if blame == Blame::Upstream => (refusal.status, "upstream_error"),
         UpstreamError::Timeout { .. } => (504, "upstream_timeout"),

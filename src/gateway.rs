@@ -100,8 +100,9 @@ impl Gateway {
         let cache = Cache::open(&config.cache, parts)?;
         let client = Client::new(clock.clone());
         let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
-        let live =
-            Live::build(config, &client, ledger.keys().load_all().await?).map_err(StartError::Upstream)?;
+        let live = Live::build(config, &client, ledger.keys().load_all().await?)
+            .await
+            .map_err(StartError::Upstream)?;
         if live.key_ring().is_open() && !listen.ip().is_loopback() {
             return Err(StartError::OpenToAll(listen));
         }

@@ -48,6 +48,14 @@ name_type!(
     /// The name of a team, as in `[teams.NAME]`.
     TeamName
 );
+impl TeamName {
+    /// Keeps apart what teams must not share, where a number has to say whose it is.
+    pub fn salt(&self) -> u64 {
+        let hash = blake3::hash(self.0.as_bytes());
+        u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    }
+}
+
 name_type!(
     /// The public half of a key: `sk-stiver-<id>-<secret>`.
     KeyId

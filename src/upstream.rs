@@ -14,6 +14,7 @@ mod clocks;
 mod config;
 mod error;
 pub mod event_stream;
+pub mod local;
 pub mod openai;
 pub mod outcome;
 mod remote;
@@ -26,10 +27,12 @@ pub use answer::{Answer, AnswerStream, StreamItem, WholeAnswer};
 pub use client::{Client, ClientError};
 pub use config::{Dialect, Supports, UpstreamConfig};
 pub use error::{Refusal, UpstreamError};
+pub use local::LocalConfig;
 pub use remote::RemoteConfig;
 
-use backoff::Backoff;
+use backoff::{Backoff, BackoffConfig};
 use breaker::BreakerConfig;
+use local::Local;
 use remote::Remote;
 
 /// The most of an error's body that is kept to be passed on.
@@ -44,6 +47,8 @@ pub struct Ask<'a> {
     pub stream: bool,
     /// Goes along as `x-request-id`, so that both sides' logs can be joined.
     pub call_id: CallId,
+    /// Prompts of equal salt may share what a local model remembers of their beginnings.
+    pub salt: u64,
 }
 
 /// One place that can answer.
@@ -61,6 +66,7 @@ pub struct Upstream {
 #[derive(Debug)]
 enum Place {
     Remote(Box<Remote>),
+    Local(Box<Local>),
 }
 
 /// Why an upstream cannot be used: every mistake in its section.
@@ -72,14 +78,40 @@ pub struct InvalidUpstream {
 }
 
 impl Upstream {
-    pub fn try_new(
+    /// Prepares the connection, or loads the model.
+    pub async fn open(
         name: UpstreamName,
         config: &UpstreamConfig,
         client: &Client,
     ) -> Result<Self, InvalidUpstream> {
         match config {
             UpstreamConfig::Remote(remote) => Self::remote(name, remote, client),
+            UpstreamConfig::Local(local) => Self::local(name, local, client).await,
         }
+    }
+
+    async fn local(
+        name: UpstreamName,
+        config: &LocalConfig,
+        client: &Client,
+    ) -> Result<Self, InvalidUpstream> {
+        let invalid = |mistakes| InvalidUpstream { name: name.clone(), mistakes };
+        let mistakes = config.mistakes();
+        if !mistakes.is_empty() {
+            return Err(invalid(mistakes));
+        }
+        let opened = Local::open(config, &client.models, client.clock.clone()).await;
+        let local = opened.map_err(|problem| invalid(vec![problem.to_string()]))?;
+        let backoff = Backoff::try_new(&BackoffConfig::default()).expect("the default is valid");
+        Ok(Self {
+            model: config.model().to_owned(),
+            // What a model in this process refused it refuses again.
+            max_retries: 0,
+            backoff,
+            breaker: config.breaker,
+            place: Place::Local(Box::new(local)),
+            name,
+        })
     }
 
     fn remote(name: UpstreamName, config: &RemoteConfig, client: &Client) -> Result<Self, InvalidUpstream> {
@@ -97,10 +129,27 @@ impl Upstream {
         })
     }
 
+    /// Whether it computes in this process.
+    pub fn is_local(&self) -> bool {
+        match &self.place {
+            Place::Remote(_) => false,
+            Place::Local(_) => true,
+        }
+    }
+
     /// What its tokens cost where they are computed in this process.
     pub fn own_price(&self) -> Option<Price> {
         match &self.place {
             Place::Remote(_) => None,
+            Place::Local(local) => Some(local.price()),
+        }
+    }
+
+    /// Tells the metrics how busy a model in this process is.
+    pub fn report_load(&self) {
+        match &self.place {
+            Place::Remote(_) => {}
+            Place::Local(local) => local.report_load(self.name.as_str()),
         }
     }
 
@@ -109,6 +158,7 @@ impl Upstream {
     pub async fn send(&self, ask: &Ask<'_>) -> Result<Answer, UpstreamError> {
         match &self.place {
             Place::Remote(remote) => remote.send(ask, &self.model).await,
+            Place::Local(local) => local.send(ask, &self.name, &self.model).await,
         }
     }
 }

@@ -108,6 +108,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("fastembed::", &["cache"]),
     ("hyper::", &["server", "upstream"]),
+    ("local_engine::", &["upstream"]),
     ("maud::", &["server"]),
     ("ort::", &["cache", "complexity", "onnx"]),
     ("qdrant_client::", &["cache"]),

@@ -12,12 +12,19 @@ fn keys(mistakes: &[Mistake]) -> Vec<&str> {
     mistakes.iter().map(|mistake| mistake.key.as_str()).collect()
 }
 
+fn remote(upstream: &UpstreamConfig) -> Option<&RemoteConfig> {
+    match upstream {
+        UpstreamConfig::Remote(remote) => Some(remote),
+        UpstreamConfig::Local(_) => None,
+    }
+}
+
 #[test]
 fn the_embedded_default_needs_nothing_and_listens_on_loopback_only() {
     let config = Config::parse("embedded", EMBEDDED, EMBEDDED_PRICES, &Environment::default()).unwrap();
 
     assert!(config.server.listen.ip().is_loopback());
-    assert!(config.upstreams.values().all(UpstreamConfig::is_off));
+    assert!(config.upstreams.values().all(|upstream| upstream.is_off() || upstream.is_local()));
     assert!(config.teams.is_empty() && config.keys.is_empty());
 }
 
@@ -32,7 +39,8 @@ fn a_key_in_the_environment_turns_the_upstreams_of_the_default_on() {
         config
             .upstreams
             .values()
-            .all(|UpstreamConfig::Remote(upstream)| upstream.base_url == "http://127.0.0.1:9/v1")
+            .filter_map(remote)
+            .all(|upstream| upstream.base_url == "http://127.0.0.1:9/v1")
     );
 }
 
@@ -40,9 +48,26 @@ fn a_key_in_the_environment_turns_the_upstreams_of_the_default_on() {
 fn every_upstream_of_the_default_has_a_price() {
     let config = Config::parse("embedded", EMBEDDED, EMBEDDED_PRICES, &Environment::default()).unwrap();
 
-    for upstream in config.upstreams.values() {
+    for upstream in config.upstreams.values().filter(|upstream| !upstream.is_local()) {
         assert!(config.prices.price(upstream.model(), i64::MAX).is_some(), "{}", upstream.model());
     }
+}
+
+#[test]
+fn a_section_is_read_by_its_dialect_and_every_mistake_in_it_is_told() {
+    let mistakes = parse(
+        "[upstreams.a]\ndialect = 'local'\nmodel_dir = ''\nusd_per_hour = -1.0\nbase_url = 'x'\n\
+         cpu = { thread = 1 }\nengine = { policy = 'lottery' }\n[upstreams.b]\ndialect = 'soap'",
+    )
+    .unwrap_err();
+
+    let told = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    for words in
+        ["upstreams.a.base_url", "upstreams.a.cpu.thread", "upstreams.a.engine.policy", "`model_dir`"]
+    {
+        assert!(told.contains(words), "{words} is missing in:\n{told}");
+    }
+    assert!(told.contains("`usd_per_hour` is -1") && told.contains("soap"), "{told}");
 }
 
 #[test]

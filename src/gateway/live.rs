@@ -1,6 +1,6 @@
 //! What a reload replaces as a whole: the configuration, the upstreams it names and the keys.
 //!
-//! Invariants: every upstream that is on has been built; a reload never leaves half of the old with
+//! Invariants: every upstream that is on has been built, but for local models that are named as missing; a reload never leaves half of the old with
 //! half of the new.
 
 use std::collections::BTreeMap;
@@ -18,25 +18,46 @@ use crate::upstream::{Client, Upstream};
 pub struct Live {
     pub config: Config,
     upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Local models that are not there, and why.
+    not_loaded: BTreeMap<UpstreamName, String>,
     /// Keys made by the command line appear while the configuration stays.
     key_ring: ArcSwap<KeyRing>,
 }
 
 impl Live {
-    pub fn build(config: Config, client: &Client, stored: Vec<KeyRecord>) -> Result<Self, String> {
+    pub async fn build(mut config: Config, client: &Client, stored: Vec<KeyRecord>) -> Result<Self, String> {
         let mut upstreams = BTreeMap::new();
+        let mut not_loaded = BTreeMap::new();
         for (name, section) in config.upstreams.iter().filter(|(_, section)| !section.is_off()) {
-            let upstream =
-                Upstream::try_new(name.clone(), section, client).map_err(|error| error.to_string())?;
-            upstreams.insert(name.clone(), upstream);
+            match Upstream::open(name.clone(), section, client).await {
+                Ok(upstream) => drop(upstreams.insert(name.clone(), upstream)),
+                // The others still answer.
+                Err(problem) if section.is_local() => {
+                    tracing::error!("{problem}; calls go to other upstreams");
+                    not_loaded.insert(name.clone(), problem.mistakes.join("; "));
+                }
+                Err(problem) => return Err(problem.to_string()),
+            }
+        }
+        for (name, why) in &not_loaded {
+            config.catalog.switch_off(name, why);
         }
         let key_ring = ArcSwap::from_pointee(ring(&config, stored));
-        Ok(Self { config, upstreams, key_ring })
+        Ok(Self { config, upstreams, not_loaded, key_ring })
     }
 
     /// An upstream of a plan. Plans name only what is on.
     pub fn upstream(&self, name: &UpstreamName) -> &Upstream {
         self.upstreams.get(name).expect("a plan names only upstreams that are on, and those are built")
+    }
+
+    /// Tells the metrics how busy the models in this process are.
+    pub fn report_loads(&self) {
+        self.upstreams.values().for_each(Upstream::report_load);
+    }
+
+    pub fn not_loaded(&self) -> impl Iterator<Item = (&UpstreamName, &String)> {
+        self.not_loaded.iter()
     }
 
     pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamName> {

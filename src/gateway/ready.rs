@@ -35,6 +35,9 @@ impl Gateway {
         {
             parts.push(Part::new(&format!("cache.{name}"), false, state));
         }
+        for (name, why) in live.not_loaded() {
+            parts.push(Part::new(&format!("upstream.{name}"), false, Err(why.clone())));
+        }
         for name in self.tripped(&live) {
             let problem = "failed repeatedly and is being left alone for a moment".to_owned();
             parts.push(Part::new(&format!("upstream.{name}"), false, Err(problem)));

@@ -42,7 +42,7 @@ impl Gateway {
         config.listen_on(before.config.listen_given);
         warn_of_restart(&before.config, &config);
         let stored = self.ledger.keys().load_all().await.map_err(|error| vec![error.to_string()])?;
-        let live = Live::build(config, &self.client, stored).map_err(|problem| vec![problem])?;
+        let live = Live::build(config, &self.client, stored).await.map_err(|problem| vec![problem])?;
         if live.key_ring().is_open() && !self.listen.ip().is_loopback() {
             return Err(vec![StartError::OpenToAll(self.listen).to_string()]);
         }

@@ -16,7 +16,10 @@ pub async fn upkeep(gateway: Arc<Gateway>) {
     loop {
         tokio::select! {
             () = gateway.stop.cancelled() => return,
-            _ = due.tick() => gateway.metrics.run_upkeep(),
+            _ = due.tick() => {
+                gateway.metrics.run_upkeep();
+                gateway.live().report_loads();
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Stage 6: asks the upstreams of a plan in order until one answers.
 //!
-//! Does not choose them and does not read answers; `upstream` judges failures, this stage obeys.
+//! Does not choose them and does not read answers; `upstream` judges failures and knows an answer that
+//! only says that the question is not its own. Such an answer is kept, and given if nobody has a better.
 //!
 //! Invariants: every attempt is journalled before its first byte is sent; after the first byte of an
 //! answer no other upstream is asked; when all fail, the hold ends at what broken answers cost, else at
@@ -54,6 +55,7 @@ pub(super) async fn dispatch(
     let mut sending = Sending {
         gateway,
         call,
+        salt: admitted.caller.team.name.salt(),
         hold: held.hold,
         n_attempts: 0,
         tried: Vec::new(),
@@ -61,6 +63,7 @@ pub(super) async fn dispatch(
         wasted: NanoUsd::ZERO,
     };
     let mut failed: Option<Error> = None;
+    let mut declined: Option<(Beginning, &Attempt)> = None;
     for attempt in planned.plan.attempts() {
         let attempted = if attempt.upstream.as_str() == EMBEDDER {
             sending.embed().await
@@ -72,13 +75,24 @@ pub(super) async fn dispatch(
             sending.attempt(upstream, attempt).await
         };
         match attempted {
-            Attempted::Answered(beginning) => return Ok(sending.answered(beginning, attempt)),
+            Attempted::Answered(beginning) if beginning.answer.is_declined() => {
+                declined.get_or_insert((beginning, attempt));
+            }
+            Attempted::Answered(beginning) => {
+                if let Some((_, declining)) = declined {
+                    sending.wasted += sending.input_cost(declining);
+                }
+                return Ok(sending.answered(beginning, attempt));
+            }
             Attempted::Next(error) => failed = Some(error),
             Attempted::Stop(error) => {
                 failed = Some(error);
                 break;
             }
         }
+    }
+    if let Some((beginning, attempt)) = declined {
+        return Ok(sending.answered(beginning, attempt));
     }
     let error = failed.unwrap_or_else(|| Error::internal("a plan without an attempt was dispatched"));
     Err(sending.give_up(error))
@@ -88,6 +102,7 @@ pub(super) async fn dispatch(
 struct Sending<'a> {
     gateway: &'a Gateway,
     call: &'a Call,
+    salt: u64,
     hold: Hold,
     n_attempts: u32,
     /// Each upstream asked so far, once.
@@ -138,7 +153,7 @@ impl Sending<'_> {
                     permit.record(breaker::Outcome::Success, Instant::now());
                     return Attempted::Answered(Beginning {
                         answer,
-                        is_local: false,
+                        is_local: upstream.is_local(),
                         sent_at,
                         first_byte_at: Instant::now(),
                     });
@@ -175,7 +190,8 @@ impl Sending<'_> {
 
     async fn send(&self, upstream: &Upstream) -> std::result::Result<Answer, UpstreamError> {
         let Request { endpoint, fields, stream, .. } = &self.call.request;
-        let ask = Ask { endpoint: *endpoint, fields, stream: *stream, call_id: self.call.id };
+        let ask =
+            Ask { endpoint: *endpoint, fields, stream: *stream, call_id: self.call.id, salt: self.salt };
         upstream.send(&ask).await
     }
 

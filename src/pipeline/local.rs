@@ -66,7 +66,7 @@ pub(super) async fn embed(gateway: &Gateway, request: &Request) -> Result<WholeA
     let used = Used { prompt_tokens: usage.input, total_tokens: usage.input };
     let list = List { object: "list", data, model: request.route.as_str(), usage: used };
     let body = serde_json::to_vec(&list).expect("finite floats and text are JSON");
-    Ok(WholeAnswer { status: 200, body: body.into(), usage: Some(usage), model: None })
+    Ok(WholeAnswer { status: 200, body: body.into(), usage: Some(usage), model: None, declined: false })
 }
 
 fn encoding(request: &Request) -> Result<bool> {

@@ -42,7 +42,7 @@ pub(super) fn settle(
         Answer::Stream(items) => {
             let facts = Facts::before_end(meter.entry());
             let passing = Passing::new(&call, meter, keeper);
-            Reply { facts, body: ReplyBody::Stream(pass_on(passing, *items)) }
+            Reply { facts, body: ReplyBody::Stream(pass_on(passing, items)) }
         }
     };
     reply.facts.requests = requests;

@@ -116,6 +116,13 @@ impl Catalog {
         if mistakes.is_empty() { Ok(Self { routes: built, upstreams }) } else { Err(mistakes) }
     }
 
+    /// From now on plans leave this upstream out, and say why.
+    pub fn switch_off(&mut self, name: &UpstreamName, why: &str) {
+        if let Some(upstream) = self.upstreams.get_mut(name) {
+            upstream.off = Some(why.to_owned());
+        }
+    }
+
     pub fn route(&self, name: &RouteName) -> Option<&Route> {
         self.routes.get(name)
     }

@@ -17,6 +17,7 @@ use super::MAX_ERROR_BYTES;
 use super::clocks::Clocks;
 use super::error::{Refusal, UpstreamError};
 use super::event_stream::{Event, EventTooLong, Parser};
+use super::local::LocalStream;
 use super::openai::{self, ChunkFacts, ChunkKind, Unreadable};
 use super::outcome::{self, Phase};
 use crate::chat::Usage;
@@ -28,7 +29,17 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum Answer {
     Whole(Box<WholeAnswer>),
-    Stream(Box<AnswerStream>),
+    Stream(AnswerStream),
+}
+
+impl Answer {
+    /// Whether it only says that the question is not the model's.
+    pub fn is_declined(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.declined,
+            Self::Stream(stream) => stream.is_declined(),
+        }
+    }
 }
 
 /// A complete answer, known to be JSON.
@@ -40,6 +51,8 @@ pub struct WholeAnswer {
     pub usage: Option<Usage>,
     /// The model that says it answered.
     pub model: Option<String>,
+    /// It only says that the question is not the model's.
+    pub declined: bool,
 }
 
 impl WholeAnswer {
@@ -56,7 +69,7 @@ impl WholeAnswer {
         }
         let facts =
             openai::from_wire(&body).map_err(|unreadable| UpstreamError::of_unreadable(unreadable, &body))?;
-        Ok(Self { status, body, usage: facts.usage, model: facts.model })
+        Ok(Self { status, body, usage: facts.usage, model: facts.model, declined: false })
     }
 }
 
@@ -129,14 +142,23 @@ pub enum StreamItem {
 /// connection be used again; dropping it earlier cancels the call.
 #[derive(Debug)]
 pub enum AnswerStream {
-    Remote(RemoteStream),
+    Remote(Box<RemoteStream>),
+    Local(Box<LocalStream>),
 }
 
 impl AnswerStream {
+    fn is_declined(&self) -> bool {
+        match self {
+            Self::Remote(_) => false,
+            Self::Local(stream) => stream.is_declined(),
+        }
+    }
+
     /// The next item; `None` after [`StreamItem::Done`] or an error.
     pub async fn next(&mut self) -> Option<Result<StreamItem, UpstreamError>> {
         match self {
             Self::Remote(stream) => stream.next().await,
+            Self::Local(stream) => stream.next().await,
         }
     }
 }

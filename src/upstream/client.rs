@@ -1,4 +1,4 @@
-//! The connections to all upstreams: one pool in a process, shared by every call.
+//! What all upstreams share: the connections of this process, and the models in it.
 //!
 //! Does not know dialects, keys or retries. Follows no redirect and undoes no compression.
 //!
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::local::Models;
 use crate::clock::Clock;
 
 /// Enough for every call in flight to find its connection again; each costs a few KiB when idle.
@@ -39,12 +40,14 @@ pub enum ClientError {
 pub struct Client {
     pub(super) clock: Clock,
     pools: Arc<RwLock<Vec<(Transport, reqwest::Client)>>>,
+    /// Where calls need no connection.
+    pub(super) models: Models,
 }
 
 impl Client {
     /// The clock tells how far away a date in `retry-after` is.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, pools: Arc::default() }
+        Self { clock, pools: Arc::default(), models: Models::default() }
     }
 
     pub(super) fn pool(&self, transport: Transport) -> Result<reqwest::Client, ClientError> {

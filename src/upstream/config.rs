@@ -5,6 +5,7 @@
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 
+use super::local::LocalConfig;
 use super::remote::RemoteConfig;
 
 /// The wire format an upstream speaks.
@@ -12,12 +13,15 @@ use super::remote::RemoteConfig;
 #[serde(rename_all = "lowercase")]
 pub enum Dialect {
     Openai,
+    /// A model in the gateway's own process.
+    Local,
 }
 
 /// One place that can answer, as it is configured.
 #[derive(Debug, Clone)]
 pub enum UpstreamConfig {
     Remote(RemoteConfig),
+    Local(LocalConfig),
 }
 
 impl UpstreamConfig {
@@ -25,6 +29,7 @@ impl UpstreamConfig {
     pub fn model(&self) -> &str {
         match self {
             Self::Remote(remote) => &remote.model,
+            Self::Local(local) => local.model(),
         }
     }
 
@@ -32,24 +37,33 @@ impl UpstreamConfig {
     pub fn is_off(&self) -> bool {
         match self {
             Self::Remote(remote) => remote.api_key.as_ref().is_some_and(|key| key.expose_secret().is_empty()),
+            Self::Local(_) => false,
         }
+    }
+
+    /// Whether it computes in this process.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 
     pub fn supports(&self) -> Supports {
         match self {
             Self::Remote(remote) => remote.supports,
+            Self::Local(local) => Supports { vision: false, ..local.supports },
         }
     }
 
     pub fn context_tokens(&self) -> Option<u64> {
         match self {
             Self::Remote(remote) => remote.context_tokens,
+            Self::Local(local) => local.context_tokens,
         }
     }
 
     pub fn max_output_tokens(&self) -> Option<u64> {
         match self {
             Self::Remote(remote) => remote.max_output_tokens,
+            Self::Local(local) => local.max_output_tokens,
         }
     }
 
@@ -57,6 +71,7 @@ impl UpstreamConfig {
     pub fn mistakes(&self) -> Vec<String> {
         match self {
             Self::Remote(remote) => remote.mistakes(),
+            Self::Local(local) => local.mistakes(),
         }
     }
 }

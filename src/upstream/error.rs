@@ -35,6 +35,9 @@ pub enum UpstreamError {
     Malformed { detail: String },
     #[error("the upstream's answer is longer than {limit_bytes} bytes")]
     TooLong { limit_bytes: usize },
+    /// A model in this process has no room for another call.
+    #[error("the local model is busy: {reason}")]
+    Busy { reason: String },
 }
 
 /// An answer whose status is no success, kept to be passed on where the fault is the caller's.
@@ -74,6 +77,7 @@ impl UpstreamError {
             },
             Self::ContentType { .. } | Self::Malformed { .. } => Failure::Garbled,
             Self::TooLong { .. } => Failure::TooLong,
+            Self::Busy { .. } => Failure::Busy,
         }
     }
 
@@ -90,6 +94,7 @@ impl UpstreamError {
             Self::Truncated { .. } => "truncated",
             Self::Malformed { .. } => "malformed",
             Self::TooLong { .. } => "too_long",
+            Self::Busy { .. } => "busy",
         }
     }
 
@@ -103,6 +108,7 @@ impl UpstreamError {
             | Self::Refused(_)
             | Self::Reported { .. }
             | Self::ContentType { .. }
+            | Self::Busy { .. }
             | Self::Empty => false,
         }
     }
@@ -116,6 +122,7 @@ impl UpstreamError {
             | Self::Malformed { detail } => Some(detail),
             Self::Refused(refusal) => Some(&refusal.report.message),
             Self::Reported { report, .. } => Some(&report.message),
+            Self::Busy { reason } => Some(reason),
             Self::Timeout { .. } | Self::ContentType { .. } | Self::Empty | Self::TooLong { .. } => None,
         }
     }
@@ -137,6 +144,7 @@ impl UpstreamError {
             | Self::Empty
             | Self::Truncated { .. }
             | Self::Malformed { .. }
+            | Self::Busy { .. }
             | Self::TooLong { .. } => None,
         }
     }

@@ -78,6 +78,8 @@ pub enum Failure<'a> {
     /// The answer is whole and is not one: another content type, or not JSON.
     Garbled,
     TooLong,
+    /// No room for another call; it has not been looked at.
+    Busy,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,11 +111,15 @@ pub fn judge(failure: &Failure<'_>) -> Verdict {
         Failure::Broken => verdict(Blame::Upstream, Retry::Same, true),
         Failure::Garbled => verdict(Blame::Upstream, Retry::Next, true),
         Failure::TooLong => verdict(Blame::Upstream, Retry::Never, false),
+        // A full queue is not emptied by asking again at once, and being busy is not being ill.
+        Failure::Busy => verdict(Blame::Upstream, Retry::Next, false),
     }
 }
 
 fn judge_status(facts: &StatusFacts<'_>) -> Verdict {
     let mut judged = match facts.status {
+        // What one model cannot do at all, another may; neither is ill.
+        501 if facts.code == Some("unsupported_by_model") => verdict(Blame::Caller, Retry::Next, false),
         400 | 413 | 422 if is_context_length(facts.code, facts.message) => {
             verdict(Blame::Caller, Retry::Larger, false)
         }

@@ -78,7 +78,7 @@ impl Remote {
         if ask.stream {
             let stream =
                 RemoteStream::begin(response, clocks, MAX_EVENT_BYTES, n_choices(ask.fields)).await?;
-            return Ok(Answer::Stream(Box::new(AnswerStream::Remote(stream))));
+            return Ok(Answer::Stream(AnswerStream::Remote(Box::new(stream))));
         }
         let whole = WholeAnswer::read(response, clocks, self.max_answer_bytes).await?;
         Ok(Answer::Whole(Box::new(whole)))

@@ -31,20 +31,20 @@ fn upstream_at(addr: std::net::SocketAddr, more: &str) -> Upstream {
     ))
     .unwrap();
     table.extend(toml::from_str::<toml::Table>(more).unwrap());
-    let config = UpstreamConfig::Remote(table.try_into().unwrap());
-    Upstream::try_new(UpstreamName::from("test"), &config, &client()).unwrap()
+    let config = table.try_into().unwrap();
+    Upstream::remote(UpstreamName::from("test"), &config, &client()).unwrap()
 }
 
 async fn send(upstream: &Upstream, stream: bool) -> Result<Answer, UpstreamError> {
     let body = format!(r#"{{"model":"auto","messages":[],"stream":{stream}}}"#);
     let fields = Fields::parse(body.as_bytes()).unwrap();
     let call_id = CallId::new(1, [7; 10]);
-    upstream.send(&Ask { endpoint: Endpoint::Chat, fields: &fields, stream, call_id }).await
+    upstream.send(&Ask { endpoint: Endpoint::Chat, fields: &fields, stream, call_id, salt: 0 }).await
 }
 
 async fn send_stream(upstream: &Upstream) -> AnswerStream {
     match send(upstream, true).await.unwrap() {
-        Answer::Stream(stream) => *stream,
+        Answer::Stream(stream) => stream,
         Answer::Whole(whole) => panic!("not a stream: {whole:?}"),
     }
 }
@@ -243,9 +243,8 @@ async fn http2_is_spoken_where_it_is_known_to_be() {
 #[test]
 fn every_mistake_of_a_section_names_its_upstream() {
     let config = toml::from_str("dialect = 'openai'\nbase_url = 'x'\nmodel = ''").unwrap();
-    let config = UpstreamConfig::Remote(config);
 
-    let error = Upstream::try_new(UpstreamName::from("house"), &config, &client()).unwrap_err();
+    let error = Upstream::remote(UpstreamName::from("house"), &config, &client()).unwrap_err();
 
     assert_eq!(error.mistakes.len(), 2);
     assert!(error.to_string().starts_with("upstream `house`: `base_url`"), "{error}");

@@ -1,0 +1,44 @@
+//! The models of this process: loaded once, shared by all sections that are equal, gone with the last.
+//!
+//! Loads on the thread it is called on, which may take as long as reading the checkpoint does.
+
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use local_engine::local_model::{LocalModel, LocalModelConfig};
+use parking_lot::Mutex;
+
+use super::config::LocalConfig;
+
+/// Every model that is loaded; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(in crate::upstream) struct Models {
+    loaded: Arc<Mutex<Vec<Loaded>>>,
+}
+
+/// A model, for as long as somebody uses it.
+#[derive(Debug)]
+struct Loaded {
+    config: LocalModelConfig,
+    model: Weak<LocalModel>,
+}
+
+impl Models {
+    /// The section's model, loaded if it is not there yet; or what is wrong with it.
+    pub(super) fn open(&self, section: &LocalConfig) -> Result<Arc<LocalModel>, String> {
+        let config = section.model_config();
+        // Held while loading, so that equal sections do not load it twice.
+        let mut loaded = self.loaded.lock();
+        loaded.retain(|known| known.model.strong_count() > 0);
+        let known = loaded.iter().find(|known| known.config == config);
+        if let Some(model) = known.and_then(|known| known.model.upgrade()) {
+            return Ok(model);
+        }
+        let began = Instant::now();
+        let model = Arc::new(LocalModel::load(&config).map_err(|error| error.to_string())?);
+        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(model = section.model(), took_ms, "local model loaded");
+        loaded.push(Loaded { config, model: Arc::downgrade(&model) });
+        Ok(model)
+    }
+}
