@@ -7,10 +7,12 @@
 
 pub mod block_pool;
 pub mod block_table;
+pub mod expected;
 pub mod prefix;
 
 pub use block_pool::BlockId;
 pub use block_table::BlockTable;
+pub use expected::Expected;
 
 use crate::backend::BLOCK_TOKENS;
 use crate::request::TokenId;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::reading::ReadingRules;
 use super::stats::Meters;
-use crate::backend::{Backend, BackendError, Chunk, Logits};
-use crate::kv::KvCache;
+use crate::backend::{BLOCK_TOKENS, Backend, BackendError, Chunk, Logits};
+use crate::kv::{Expected, KvCache};
 use crate::request::FinishReason;
 use crate::scheduler::{Candidate, Limits, Load, Order, Plan, Policy, Served, Waiting, plan};
 use crate::sequence::{Sequence, Share, State};
@@ -176,12 +176,27 @@ impl Core {
         let is_full = self.running.len() >= self.rules.limits.max_running;
         let n_waiting = if is_full { 0 } else { self.waiting.len() };
         let order = Order::new(policy, n_waiting, look, &self.served, |idx| hits(idx).n_blocks);
-        let candidates = order.map(|queue_idx| Candidate {
-            queue_idx,
-            n_known: self.waiting[queue_idx].tokens.known().len(),
-            hits: hits(queue_idx),
+        let mut expected = self.expected(n_waiting > 0);
+        let candidates = order.filter_map(|queue_idx| {
+            let Sequence { tokens, table, .. } = &self.waiting[queue_idx];
+            let (n_known, hits) = (tokens.known().len(), hits(queue_idx));
+            if expected.is_worth_waiting_for(table, n_known, hits) {
+                return None;
+            }
+            // Whoever comes after it in this step is better off waiting for it.
+            expected.add(table, hits.n_blocks);
+            Some(Candidate { queue_idx, n_known, hits })
         });
         plan(&self.rules.limits, &running, self.kv.pool(), candidates)
+    }
+
+    /// What those who read their prompts will have put into the cache in a few steps.
+    fn expected(&self, is_wanted: bool) -> Expected {
+        let mut expected = Expected::default();
+        for sequence in self.running.iter().filter(|sequence| is_wanted && sequence.gap() > 1) {
+            expected.add(&sequence.table, sequence.table.n_computed() / BLOCK_TOKENS);
+        }
+        expected
     }
 
     /// The last in rank give their blocks back and wait again.

@@ -66,6 +66,13 @@ pub(crate) fn expected(sim: &Sim, arrival: &Arrival, max_len: usize) -> Expected
     Expected { tokens, text: shown, reason }
 }
 
+/// The text of an answer that was ended from outside: what was held back is part of it.
+pub(crate) fn text_of(tokens: &[TokenOut], stop_strings: &[String]) -> String {
+    let mut out = TextOut::new(Arc::new(vocabulary()), stop_strings.to_vec());
+    let shown: String = tokens.iter().map(|token| out.push(token.id).text).collect();
+    shown + &out.finish()
+}
+
 /// The bytes of the test's tokens: a letter each.
 pub(crate) fn letters(n_vocab: usize) -> Vocabulary {
     let letter = |idx: usize| Box::from([b'a' + (idx % 26) as u8].as_slice());

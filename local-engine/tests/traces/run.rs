@@ -13,7 +13,7 @@ use local_engine::speculate::SpeculationKind;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::oracle::{Expected, expected};
+use crate::oracle::{Expected, expected, text_of};
 use crate::trace::{Arrival, DraftModel, END, Leaves, Trace, vocabulary};
 
 /// What happened, over all traces.
@@ -320,7 +320,7 @@ impl Live<'_> {
         };
         if may_be_ended {
             prop_assert!(answer.tokens.starts_with(&self.tokens), "{:?}", finish);
-            prop_assert!(answer.text.starts_with(&self.text));
+            prop_assert_eq!(&self.text, &text_of(&self.tokens, &self.arrival.stop_strings));
         } else {
             prop_assert_eq!(&finish.reason, &answer.reason);
             prop_assert_eq!(&self.tokens, &answer.tokens);

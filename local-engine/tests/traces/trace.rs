@@ -148,7 +148,7 @@ fn leaves() -> impl Strategy<Value = Leaves> {
 
 fn arrival() -> impl Strategy<Value = Arrival> {
     let at_step = prop_oneof![0..6_usize, 0..60_usize];
-    let n_shared = prop_oneof![0..20_usize, 16..60_usize];
+    let n_shared = prop_oneof![3 => 0..20_usize, 2 => 16..60_usize, 1 => 64..120_usize];
     let max_tokens = prop_oneof![1..30_usize, 30..120_usize];
     let text = (at_step, (0..3_u32, n_shared), (0..4_u32, 0..20_usize), max_tokens);
     let stop = (

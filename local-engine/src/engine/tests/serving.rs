@@ -70,6 +70,24 @@ fn a_prompt_that_was_seen_is_not_computed_again_but_for_its_end() {
 }
 
 #[test]
+fn a_beginning_that_many_ask_for_at_once_is_computed_once() {
+    let mut bench = Bench::new(&config());
+    let generations: Vec<Generation> = (0..6).map(|idx| bench.submit(request(150 + idx, 3))).collect();
+    let other = bench.submit(GenerateRequest { salt: 1, ..request(150, 3) });
+
+    bench.run();
+
+    for (idx, generation) in generations.into_iter().enumerate() {
+        assert_eq!(hear(generation).0, answer(150 + idx, 3));
+    }
+    assert_eq!(hear(other).0, answer(150, 3));
+    // Each of the five others hits the nine full blocks, and the other's salt none.
+    let stats = bench.core.meters().stats();
+    assert_eq!(stats.n_prefix_hit_tokens, 5 * 144);
+    assert_eq!(stats.n_prefilled_tokens, 150 + (1..6).map(|idx| 6 + idx).sum::<u64>() + 150);
+}
+
+#[test]
 fn stats_count_what_happened() {
     let engine = engine(Faults::default(), config());
     let (_, finish) = hear(engine.submit(request(20, 5)).unwrap());
