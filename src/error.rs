@@ -198,6 +198,8 @@ impl From<UpstreamError> for Error {
         if let Some((status, _, body)) = failed.for_caller() {
             let mut error = Self::invalid(failed.to_string()).with_code("upstream_refused");
             error.status = status;
+            // The official SDKs take a status of the server's for something that passes.
+            error.should_retry = (status >= 500).then_some(false);
             // Only an error object is passed on: the SDKs read nothing else.
             error.passed_through =
                 serde_json::from_slice::<crate::chat::Fields>(body).is_ok().then(|| body.clone());

@@ -49,10 +49,15 @@ name_type!(
     TeamName
 );
 impl TeamName {
-    /// Keeps apart what teams must not share, where a number has to say whose it is.
-    pub fn salt(&self) -> u64 {
-        let hash = blake3::hash(self.0.as_bytes());
-        u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    /// Keeps apart what teams, and scopes within one, must not share, where a number has to say whose it is.
+    pub fn salt(&self, scope: Option<&str>) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.0.as_bytes());
+        if let Some(scope) = scope {
+            // No name holds a zero byte, so no team is another one's scope.
+            hasher.update(b"\0").update(scope.as_bytes());
+        }
+        u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes"))
     }
 }
 

@@ -49,6 +49,10 @@ pub struct Ask<'a> {
     pub call_id: CallId,
     /// Prompts of equal salt may share what a local model remembers of their beginnings.
     pub salt: u64,
+    /// Whose turn a local model counts the call as.
+    pub tenant: u64,
+    /// Somebody else can be asked if this upstream does not want to answer.
+    pub may_pass_on: bool,
 }
 
 /// One place that can answer.
@@ -134,6 +138,14 @@ impl Upstream {
         match &self.place {
             Place::Remote(_) => false,
             Place::Local(_) => true,
+        }
+    }
+
+    /// The greatest number of positions, where the model is here to be asked.
+    pub fn own_context_tokens(&self) -> Option<u64> {
+        match &self.place {
+            Place::Remote(_) => None,
+            Place::Local(local) => Some(local.context_tokens()),
         }
     }
 

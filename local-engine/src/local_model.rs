@@ -73,6 +73,7 @@ pub struct LocalModel {
     grammars: GrammarFactory,
     defaults: SamplingParams,
     context: usize,
+    capacity: usize,
 }
 
 impl LocalModel {
@@ -101,7 +102,17 @@ impl LocalModel {
         };
         let engine = Engine::start(parts, config.engine.clone())?;
         let defaults = defaults(dir)?;
-        Ok(Self { engine, tokenizer, vocabulary, chat, grammars, defaults, context: hparams.context })
+        let capacity = config.engine.max_running.saturating_add(config.engine.max_queue);
+        Ok(Self {
+            engine,
+            tokenizer,
+            vocabulary,
+            chat,
+            grammars,
+            defaults,
+            context: hparams.context,
+            capacity,
+        })
     }
 
     pub fn engine(&self) -> &Engine {
@@ -115,6 +126,11 @@ impl LocalModel {
     /// How the model wants to be sampled where a request does not say.
     pub fn defaults(&self) -> &SamplingParams {
         &self.defaults
+    }
+
+    /// The most requests that can be there at once.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// The greatest number of positions of a sequence.

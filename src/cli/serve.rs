@@ -49,11 +49,18 @@ async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
     }
     let url = format!("http://{address}/v1");
     println!("\ntry it:\n");
+    let has_remote = live.upstreams().any(|name| !live.upstream(name).is_local());
     if live.upstreams().next().is_some() {
+        let question = if has_remote { "What is the capital of France?" } else { "Where is my order 48213?" };
         println!(
             "  curl -i {url}/chat/completions -H 'content-type: application/json' \\\n    \
-             -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France?\"}}]}}'\n"
+             -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"{question}\"}}]}}'\n"
         );
+        if !has_remote {
+            println!(
+                "the support assistant that ships answers; set OPENAI_API_KEY for all other questions\n"
+            );
+        }
     } else {
         println!(
             "  curl -i {url}/embeddings -H 'content-type: application/json' \\\n    \

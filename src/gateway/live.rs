@@ -39,6 +39,11 @@ impl Live {
                 Err(problem) => return Err(problem.to_string()),
             }
         }
+        for (name, upstream) in &upstreams {
+            if let Some(tokens) = upstream.own_context_tokens() {
+                config.catalog.set_context(name, tokens);
+            }
+        }
         for (name, why) in &not_loaded {
             config.catalog.switch_off(name, why);
         }

@@ -43,6 +43,11 @@ impl Gateway {
         warn_of_restart(&before.config, &config);
         let stored = self.ledger.keys().load_all().await.map_err(|error| vec![error.to_string()])?;
         let live = Live::build(config, &self.client, stored).await.map_err(|problem| vec![problem])?;
+        // At the start a missing model leaves the others answering; a reload must not lose one that is there.
+        let lost = live.not_loaded().find(|(name, _)| before.upstreams().any(|known| known == *name));
+        if let Some((name, why)) = lost {
+            return Err(vec![format!("upstreams.{name}: {why}")]);
+        }
         if live.key_ring().is_open() && !self.listen.ip().is_loopback() {
             return Err(vec![StartError::OpenToAll(self.listen).to_string()]);
         }
@@ -87,21 +92,32 @@ pub async fn watch(gateway: Arc<Gateway>, env: Environment, mut hangups: mpsc::R
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = watch_files(&gateway.live().config.files, changed);
     let mut keys_due = tokio::time::interval(KEYS_EVERY);
+    // Models may take minutes to load; one reload at a time, beside everything else.
+    let (wanted, wishes) = mpsc::channel(1);
+    gateway.tasks.spawn(reload_on(Arc::clone(&gateway), env, wishes));
     loop {
         tokio::select! {
             () = gateway.stop.cancelled() => break,
             _ = keys_due.tick() => gateway.refresh_keys().await,
-            Some(()) = hangups.recv() => {
-                gateway.reload(&env).await;
-            }
+            // A full channel has a reload waiting already.
+            Some(()) = hangups.recv() => drop(wanted.try_send(())),
             Some(()) = changes.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 while changes.try_recv().is_ok() {}
-                gateway.reload(&env).await;
+                let _ = wanted.try_send(());
             }
         }
     }
     drop(watcher);
+}
+
+async fn reload_on(gateway: Arc<Gateway>, env: Environment, mut wishes: mpsc::Receiver<()>) {
+    while wishes.recv().await.is_some() {
+        tokio::select! {
+            () = gateway.stop.cancelled() => return,
+            _ = gateway.reload(&env) => {}
+        }
+    }
 }
 
 /// Watches the folders: an editor that replaces a file would escape a watch on the file itself.

@@ -41,8 +41,10 @@ pub(super) struct Answered {
     /// When the attempt that answers was sent; what came before is our own time.
     pub sent_at: Instant,
     pub first_byte_at: Instant,
-    /// What earlier attempts cost that broke after they had begun to answer, estimated.
+    /// What earlier attempts cost that broke after they had begun to answer, or declined; estimated.
     pub wasted: NanoUsd,
+    /// It only says that the question is not the model's, and nobody else could be asked.
+    pub declined: bool,
 }
 
 pub(super) async fn dispatch(
@@ -55,7 +57,8 @@ pub(super) async fn dispatch(
     let mut sending = Sending {
         gateway,
         call,
-        salt: admitted.caller.team.name.salt(),
+        salt: admitted.caller.team.name.salt(call.options.cache_scope.as_deref()),
+        tenant: admitted.caller.team.name.salt(None),
         hold: held.hold,
         n_attempts: 0,
         tried: Vec::new(),
@@ -64,7 +67,8 @@ pub(super) async fn dispatch(
     };
     let mut failed: Option<Error> = None;
     let mut declined: Option<(Beginning, &Attempt)> = None;
-    for attempt in planned.plan.attempts() {
+    let mut attempts = planned.plan.attempts().peekable();
+    while let Some(attempt) = attempts.next() {
         let attempted = if attempt.upstream.as_str() == EMBEDDER {
             sending.embed().await
         } else {
@@ -72,15 +76,18 @@ pub(super) async fn dispatch(
             if sending.lacks_context(attempt) {
                 continue;
             }
-            sending.attempt(upstream, attempt).await
+            let may_pass_on = attempts.peek().is_some() || declined.is_some();
+            sending.attempt(upstream, attempt, may_pass_on).await
         };
         match attempted {
             Attempted::Answered(beginning) if beginning.answer.is_declined() => {
-                declined.get_or_insert((beginning, attempt));
+                if let Some((_, declining)) = declined.replace((beginning, attempt)) {
+                    sending.waste(declining);
+                }
             }
             Attempted::Answered(beginning) => {
                 if let Some((_, declining)) = declined {
-                    sending.wasted += sending.input_cost(declining);
+                    sending.waste(declining);
                 }
                 return Ok(sending.answered(beginning, attempt));
             }
@@ -103,6 +110,7 @@ struct Sending<'a> {
     gateway: &'a Gateway,
     call: &'a Call,
     salt: u64,
+    tenant: u64,
     hold: Hold,
     n_attempts: u32,
     /// Each upstream asked so far, once.
@@ -132,7 +140,7 @@ impl Sending<'_> {
     }
 
     /// Asks one upstream, again as often as its configuration and its failures allow.
-    async fn attempt(&mut self, upstream: &Upstream, attempt: &Attempt) -> Attempted {
+    async fn attempt(&mut self, upstream: &Upstream, attempt: &Attempt, may_pass_on: bool) -> Attempted {
         let mut n_failed = 0;
         loop {
             let Ok(permit) = self.gateway.breakers.permit(&upstream.name, &upstream.breaker, Instant::now())
@@ -148,7 +156,7 @@ impl Sending<'_> {
                 self.tried.push(attempt.upstream.clone());
             }
             let sent_at = Instant::now();
-            let failure = match self.send(upstream).await {
+            let failure = match self.send(upstream, may_pass_on).await {
                 Ok(answer) => {
                     permit.record(breaker::Outcome::Success, Instant::now());
                     return Attempted::Answered(Beginning {
@@ -169,8 +177,7 @@ impl Sending<'_> {
             permit.record(outcome, Instant::now());
             report(&attempt.upstream, &failure);
             if failure.had_begun() {
-                self.wasted += self.input_cost(attempt);
-                self.hold.progress(self.input_usage(), self.wasted);
+                self.waste(attempt);
             }
             n_failed += 1;
             match verdict.retry {
@@ -188,10 +195,21 @@ impl Sending<'_> {
         }
     }
 
-    async fn send(&self, upstream: &Upstream) -> std::result::Result<Answer, UpstreamError> {
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        may_pass_on: bool,
+    ) -> std::result::Result<Answer, UpstreamError> {
         let Request { endpoint, fields, stream, .. } = &self.call.request;
-        let ask =
-            Ask { endpoint: *endpoint, fields, stream: *stream, call_id: self.call.id, salt: self.salt };
+        let ask = Ask {
+            endpoint: *endpoint,
+            fields,
+            stream: *stream,
+            call_id: self.call.id,
+            salt: self.salt,
+            tenant: self.tenant,
+            may_pass_on,
+        };
         upstream.send(&ask).await
     }
 
@@ -212,7 +230,16 @@ impl Sending<'_> {
     fn answered(self, beginning: Beginning, attempt: &Attempt) -> Answered {
         let Beginning { answer, is_local, sent_at, first_byte_at } = beginning;
         let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
-        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted }
+        let declined = answer.is_declined();
+        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted, declined }
+    }
+
+    /// Books what an attempt cost whose answer is not given.
+    fn waste(&mut self, attempt: &Attempt) {
+        self.wasted += self.input_cost(attempt);
+        if self.wasted > NanoUsd::ZERO {
+            self.hold.progress(self.input_usage(), self.wasted);
+        }
     }
 
     /// The least that a broken attempt is billed: its prompt.

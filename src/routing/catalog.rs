@@ -116,6 +116,14 @@ impl Catalog {
         if mistakes.is_empty() { Ok(Self { routes: built, upstreams }) } else { Err(mistakes) }
     }
 
+    /// A model that was opened knows its own context; a configured one beyond it is its own.
+    pub fn set_context(&mut self, name: &UpstreamName, tokens: u64) {
+        if let Some(upstream) = self.upstreams.get_mut(name) {
+            upstream.context_tokens = Some(tokens);
+            upstream.max_output_tokens = Some(upstream.max_output_tokens.unwrap_or(tokens).min(tokens));
+        }
+    }
+
     /// From now on plans leave this upstream out, and say why.
     pub fn switch_off(&mut self, name: &UpstreamName, why: &str) {
         if let Some(upstream) = self.upstreams.get_mut(name) {

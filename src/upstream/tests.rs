@@ -39,7 +39,17 @@ async fn send(upstream: &Upstream, stream: bool) -> Result<Answer, UpstreamError
     let body = format!(r#"{{"model":"auto","messages":[],"stream":{stream}}}"#);
     let fields = Fields::parse(body.as_bytes()).unwrap();
     let call_id = CallId::new(1, [7; 10]);
-    upstream.send(&Ask { endpoint: Endpoint::Chat, fields: &fields, stream, call_id, salt: 0 }).await
+    upstream
+        .send(&Ask {
+            endpoint: Endpoint::Chat,
+            fields: &fields,
+            stream,
+            call_id,
+            salt: 0,
+            tenant: 0,
+            may_pass_on: false,
+        })
+        .await
 }
 
 async fn send_stream(upstream: &Upstream) -> AnswerStream {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, select_all};
 use local_engine::chat::{AnswerPiece, AnswerReader};
 use local_engine::engine::Generation;
+use local_engine::local_model::LocalModel;
 use local_engine::request::{Delta, Event, Finish, FinishReason, TokenOut};
-use local_engine::tokenizer::Vocabulary;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -43,7 +43,10 @@ pub(super) struct Choice {
 #[derive(Debug)]
 pub(super) struct Answering {
     pub(super) frame: Frame,
-    pub(super) vocabulary: Arc<Vocabulary>,
+    /// Held until the answer ends: a reload that drops the model must not cut it off.
+    pub(super) model: Arc<LocalModel>,
+    /// Answers to each prompt; those to one prompt follow each other.
+    pub(super) n_each: usize,
     pub(super) clocks: Clocks,
     pub(super) logprobs: bool,
     pub(super) decline: Option<Decline>,
@@ -75,10 +78,10 @@ impl Answering {
             device: used.device,
         }
         .emit();
-        // The prompt counts once, however many answers it has.
-        if index == 0 {
-            usage.input = used.n_prompt as u64;
-            usage.cached_read = used.n_cached as u64;
+        // A prompt counts once, however many answers it has.
+        if index.is_multiple_of(self.n_each) {
+            usage.input += used.n_prompt as u64;
+            usage.cached_read += used.n_cached as u64;
         }
         usage.output += used.n_generated as u64;
     }
@@ -176,7 +179,8 @@ impl LocalStream {
     async fn read(&mut self) -> Result<(), UpstreamError> {
         let phase = if self.has_begun { Phase::Idle } else { Phase::FirstByte };
         let clocks = self.answering.clocks;
-        let (index, event) = clocks.within(phase, next_event(&mut self.choices)).await?;
+        let (index, event) =
+            clocks.within(phase, next_event(&mut self.choices)).await.map_err(queued_too_long)?;
         match event {
             Some(Event::Delta(delta)) => self.grow(index, delta),
             Some(Event::Finished(finish)) => return self.finish(index, finish),
@@ -191,7 +195,6 @@ impl LocalStream {
             self.say(index, json!({ "role": "assistant", "content": "" }), 0);
         } else if let Some(prompt) = echo {
             let n_chars = prompt.chars().count();
-            self.choices[index].n_chars = n_chars;
             self.say(index, json!({ "content": prompt }), n_chars);
         }
     }
@@ -226,7 +229,7 @@ impl LocalStream {
         if !self.answering.logprobs || tokens.is_empty() {
             return Value::Null;
         }
-        let vocabulary = &self.answering.vocabulary;
+        let vocabulary = &self.answering.model.vocabulary();
         match self.answering.frame.is_chat {
             true => wire::chat_logprobs(&tokens, vocabulary),
             false => wire::text_logprobs(&tokens, vocabulary, offset),
@@ -298,6 +301,14 @@ async fn next_event(choices: &mut [Growing]) -> (usize, Option<Event>) {
     }
 }
 
+/// A token that does not come is a queue that is too long: no fault of the model's.
+fn queued_too_long(error: UpstreamError) -> UpstreamError {
+    if let UpstreamError::Timeout { phase: Phase::FirstByte, after_ms } = error {
+        return UpstreamError::Busy { reason: format!("no token came within {after_ms} ms") };
+    }
+    error
+}
+
 /// What the text of a chunk says, for an answer that may decline.
 fn said(item: &StreamItem) -> Option<String> {
     let StreamItem::Chunk { data, .. } = item else { return None };
@@ -340,11 +351,15 @@ pub(super) async fn whole(answering: Answering, choices: Vec<Choice>) -> Result<
     let mut told: Vec<Told> = Vec::with_capacity(choices.len());
     for choice in choices {
         growing.push(Growing::of(choice.generation, choice.reader));
-        told.push(Told { text: choice.echo.unwrap_or_default(), ..Told::default() });
+        let text = choice.echo.unwrap_or_default();
+        told.push(Told { n_echoed: text.chars().count(), text, ..Told::default() });
     }
     let mut usage = Usage::default();
+    let mut phase = Phase::FirstByte;
     while growing.iter().any(|choice| choice.generation.is_some()) {
-        let (index, event) = answering.clocks.within(Phase::Total, next_event(&mut growing)).await?;
+        let next = answering.clocks.within(phase, next_event(&mut growing));
+        let (index, event) = next.await.map_err(queued_too_long)?;
+        phase = Phase::Total;
         let (choice, told) = (&mut growing[index], &mut told[index]);
         match event {
             Some(Event::Delta(delta)) => {
@@ -378,6 +393,8 @@ struct Told {
     reasoning: String,
     calls: Vec<Value>,
     tokens: Vec<TokenOut>,
+    /// Characters of the prompt that the text begins with.
+    n_echoed: usize,
     reason: &'static str,
 }
 
@@ -399,7 +416,7 @@ impl Told {
     fn object(self, index: usize, answering: &Answering) -> Value {
         let wants = answering.logprobs;
         if !answering.frame.is_chat {
-            let logprobs = || wire::text_logprobs(&self.tokens, &answering.vocabulary, 0);
+            let logprobs = || wire::text_logprobs(&self.tokens, &answering.model.vocabulary(), self.n_echoed);
             let logprobs = if wants { logprobs() } else { Value::Null };
             return json!({ "index": index, "text": self.text, "logprobs": logprobs, "finish_reason": self.reason });
         }
@@ -417,7 +434,7 @@ impl Told {
             });
             message["tool_calls"] = calls.collect();
         }
-        let logprobs = || wire::chat_logprobs(&self.tokens, &answering.vocabulary);
+        let logprobs = || wire::chat_logprobs(&self.tokens, &answering.model.vocabulary());
         let logprobs = if wants { logprobs() } else { Value::Null };
         json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": self.reason })
     }

@@ -22,10 +22,12 @@ const MAX_STOPS: usize = 16;
 pub(super) struct BadField {
     pub(super) param: &'static str,
     pub(super) message: String,
+    /// It is right, and local models do not do it.
+    pub(super) is_unsupported: bool,
 }
 
 fn bad(param: &'static str, message: impl Into<String>) -> BadField {
-    BadField { param, message: message.into() }
+    BadField { param, message: message.into(), is_unsupported: false }
 }
 
 /// A call as the engine can answer it.
@@ -77,6 +79,18 @@ impl ChatAsk {
             id_seed,
             ..ChatRequest::default()
         })
+    }
+}
+
+impl ChatAsk {
+    /// Whether the answer's text is not the model's to choose.
+    pub(super) fn forces_a_form(&self) -> bool {
+        let form = self.response_format.as_ref().and_then(|format| format["type"].as_str());
+        form.is_some_and(|form| form != "text")
+            || self
+                .tool_choice
+                .as_ref()
+                .is_some_and(|choice| !matches!(choice.as_str(), Some("auto" | "none")))
     }
 }
 
@@ -146,12 +160,13 @@ impl LocalAsk {
     }
 }
 
-/// Fields that would change the answer and that no local model obeys.
+/// Fields that would change the answer and that no local model obeys; another upstream may.
 fn refuse_unsupported(fields: &Fields) -> Result<(), BadField> {
     for param in ["audio", "functions", "function_call", "suffix", "best_of"] {
         let is_asked = fields.get(param).is_some_and(|raw| !matches!(raw.get(), "null" | "1" | "\"none\""));
         if is_asked {
-            return Err(bad(param, format!("`{param}` is not supported by local models; leave it out")));
+            let message = format!("`{param}` is not supported by local models; leave it out");
+            return Err(BadField { param, message, is_unsupported: true });
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use local_engine::backend::cpu::CpuConfig;
 use local_engine::engine::EngineConfig;
 use local_engine::local_model::LocalModelConfig;
+use local_engine::speculate::SpeculationKind;
 use serde::Deserialize;
 
 use super::super::breaker::BreakerConfig;
@@ -98,6 +99,12 @@ impl LocalConfig {
             mistakes.push("`cpu.threads` is 0; it must be at least 1".to_owned());
         }
         mistakes.extend(self.engine.mistakes().into_iter().map(|mistake| format!("`engine`: {mistake}")));
+        let wants_draft = self.engine.speculation.kind == SpeculationKind::Draft;
+        if wants_draft != self.draft_dir.is_some() {
+            let problem =
+                "`draft_dir` and `engine.speculation.kind = \"draft\"` go together; give both or neither";
+            mistakes.push(problem.to_owned());
+        }
         if self.model_dir.as_os_str().is_empty() {
             mistakes.push("`model_dir` is empty; it must be a Hugging Face directory".to_owned());
         }

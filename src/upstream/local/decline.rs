@@ -33,6 +33,8 @@ impl Decline {
         match text.find(&self.words) {
             Some(at) if text[..at].chars().count() <= MOST_BEFORE => Reading::Declines,
             Some(_) => Reading::Answers,
+            // Cut off in the middle of the words, by a limit or a stop string.
+            None if is_over && !text.is_empty() && self.words.starts_with(&text) => Reading::Declines,
             None if is_over || text.chars().count() >= MOST_BEFORE + self.words.chars().count() => {
                 Reading::Answers
             }
@@ -55,7 +57,10 @@ mod tests {
 
         assert_eq!(decline.read("", false), Reading::Open);
         assert_eq!(decline.read("I can only help wit", false), Reading::Open);
-        assert_eq!(decline.read("I can only help wit", true), Reading::Answers);
+        assert_eq!(decline.read("I can only help wit", true), Reading::Declines);
+        assert_eq!(decline.read("I can", true), Reading::Declines);
+        assert_eq!(decline.read("", true), Reading::Answers);
+        assert_eq!(decline.read("I can do that", true), Reading::Answers);
         assert_eq!(decline.read("i can ONLY help, with", false), Reading::Declines);
         assert_eq!(decline.read("I am sorry, I can only help with orders", false), Reading::Declines);
     }

@@ -9,6 +9,7 @@ use local_engine::local_model::{LocalModel, LocalModelConfig};
 use parking_lot::Mutex;
 
 use super::config::LocalConfig;
+use super::price::Throughput;
 
 /// Every model that is loaded; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -21,24 +22,35 @@ pub(in crate::upstream) struct Models {
 struct Loaded {
     config: LocalModelConfig,
     model: Weak<LocalModel>,
+    throughput: Arc<Mutex<Throughput>>,
+}
+
+/// A model, and what it was seen to do, which outlives a reload.
+pub(super) struct Shared {
+    pub(super) model: Arc<LocalModel>,
+    pub(super) throughput: Arc<Mutex<Throughput>>,
 }
 
 impl Models {
     /// The section's model, loaded if it is not there yet; or what is wrong with it.
-    pub(super) fn open(&self, section: &LocalConfig) -> Result<Arc<LocalModel>, String> {
+    pub(super) fn open(&self, section: &LocalConfig) -> Result<Shared, String> {
         let config = section.model_config();
         // Held while loading, so that equal sections do not load it twice.
         let mut loaded = self.loaded.lock();
         loaded.retain(|known| known.model.strong_count() > 0);
         let known = loaded.iter().find(|known| known.config == config);
-        if let Some(model) = known.and_then(|known| known.model.upgrade()) {
-            return Ok(model);
+        let known = known.and_then(|known| Some((known.model.upgrade()?, &known.throughput)));
+        if let Some((model, throughput)) = known {
+            return Ok(Shared { model, throughput: Arc::clone(throughput) });
         }
         let began = Instant::now();
         let model = Arc::new(LocalModel::load(&config).map_err(|error| error.to_string())?);
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(model = section.model(), took_ms, "local model loaded");
-        loaded.push(Loaded { config, model: Arc::downgrade(&model) });
-        Ok(model)
+        let throughput = Arc::default();
+        let shared = Shared { model, throughput };
+        let throughput = Arc::clone(&shared.throughput);
+        loaded.push(Loaded { config, model: Arc::downgrade(&shared.model), throughput });
+        Ok(shared)
     }
 }

@@ -14,13 +14,33 @@ use super::ask::BadField;
 use crate::upstream::error::{Refusal, UpstreamError};
 use crate::upstream::openai::Report;
 
+/// The word by which `outcome::judge` knows that another model may do what this one cannot.
+const UNSUPPORTED: &str = "unsupported_by_model";
+
 pub(super) fn bad_field(bad: &BadField) -> UpstreamError {
-    refused(400, None, Some(bad.param), &bad.message)
+    match bad.is_unsupported {
+        true => refused(501, Some(UNSUPPORTED), Some(bad.param), &bad.message),
+        false => refused(400, None, Some(bad.param), &bad.message),
+    }
+}
+
+/// More answers than could ever wait at once.
+pub(super) fn too_many(n_choices: usize, capacity: usize) -> UpstreamError {
+    let message =
+        format!("the call asks for {n_choices} answers, and the local model takes {capacity} at once");
+    refused(501, Some(UNSUPPORTED), Some("n"), &message)
+}
+
+pub(super) fn context_length(n_prompt: usize, wanted: usize, context: usize) -> UpstreamError {
+    let message = format!(
+        "the prompt has {n_prompt} tokens and the answer may have {wanted}, and the maximum context length is {context}"
+    );
+    refused(400, Some("context_length_exceeded"), Some("max_tokens"), &message)
 }
 
 /// The model cannot, and another one may.
 pub(super) fn unsupported(message: &str) -> UpstreamError {
-    refused(501, Some("unsupported_by_model"), None, message)
+    refused(501, Some(UNSUPPORTED), None, message)
 }
 
 pub(super) fn chat(error: &ChatError) -> UpstreamError {
@@ -30,7 +50,9 @@ pub(super) fn chat(error: &ChatError) -> UpstreamError {
         ChatError::Read { .. } | ChatError::Parse { .. } | ChatError::NoTemplate { .. } => {
             unsupported(&message)
         }
-        ChatError::Template(_) | ChatError::Tokenizer(_) => refused(400, None, Some("messages"), &message),
+        // Another model's template may take what this one's does not.
+        ChatError::Template(_) => refused(501, Some(UNSUPPORTED), Some("messages"), &message),
+        ChatError::Tokenizer(_) => refused(400, None, Some("messages"), &message),
     }
 }
 
@@ -40,7 +62,7 @@ pub(super) fn text(error: &TokenizerError) -> UpstreamError {
 
 pub(super) fn grammar(error: &GrammarError) -> UpstreamError {
     let message = format!("the schema or grammar cannot be obeyed: {error}");
-    refused(400, None, Some("response_format"), &message)
+    refused(501, Some(UNSUPPORTED), Some("response_format"), &message)
 }
 
 pub(super) fn submit(error: &SubmitError) -> UpstreamError {
@@ -50,7 +72,9 @@ pub(super) fn submit(error: &SubmitError) -> UpstreamError {
         SubmitError::PromptTooLong { .. } => {
             refused(400, Some("context_length_exceeded"), Some("messages"), &message)
         }
-        SubmitError::EmptyPrompt | SubmitError::Invalid(_) => refused(400, None, None, &message),
+        // Token ids of another vocabulary, mostly.
+        SubmitError::Invalid(_) => refused(501, Some(UNSUPPORTED), None, &message),
+        SubmitError::EmptyPrompt => refused(400, None, None, &message),
         SubmitError::Closed => UpstreamError::Broken { detail: message },
     }
 }
@@ -67,7 +91,8 @@ fn refused(status: u16, code: Option<&str>, param: Option<&str>, message: &str) 
             status: None,
         },
         retry_after: None,
-        should_retry: None,
+        // The SDKs would take a 501 for something that passes.
+        should_retry: (status >= 500).then_some(false),
         content_type: Some("application/json".to_owned()),
         body: Bytes::from(body.to_string()),
     }))
@@ -91,13 +116,21 @@ mod tests {
         check(&submit(&too_long), Blame::Caller, Retry::Larger, false);
         check(&submit(&SubmitError::EmptyPrompt), Blame::Caller, Retry::Never, false);
         check(&unsupported("no tools"), Blame::Caller, Retry::Next, false);
-        let bad = BadField { param: "stop", message: "`stop` must be text".to_owned() };
+        let bad =
+            BadField { param: "stop", message: "`stop` must be text".to_owned(), is_unsupported: false };
+        let unsupported = BadField { is_unsupported: true, ..bad.clone() };
+        check(&bad_field(&unsupported), Blame::Caller, Retry::Next, false);
+        check(&context_length(9, 9, 16), Blame::Caller, Retry::Larger, false);
         check(&bad_field(&bad), Blame::Caller, Retry::Never, false);
     }
 
     #[test]
     fn a_caller_s_mistake_is_told_in_openai_s_shape() {
-        let error = bad_field(&BadField { param: "stop", message: "`stop` must be text".to_owned() });
+        let error = bad_field(&BadField {
+            param: "stop",
+            message: "`stop` must be text".to_owned(),
+            is_unsupported: false,
+        });
 
         let (status, content_type, body) = error.for_caller().unwrap();
 
