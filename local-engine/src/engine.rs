@@ -91,6 +91,11 @@ impl Engine {
         Ok(generation)
     }
 
+    /// The greatest number of positions of a sequence.
+    pub fn max_len(&self) -> usize {
+        self.handle.intake.max_len()
+    }
+
     pub fn stats(&self) -> Stats {
         self.handle.meters.stats()
     }

@@ -3,7 +3,7 @@
 //! Puts the parts together from a directory; each part is of use without it. Knows no wire format: a chat
 //! comes in as messages, and what becomes of the tokens is for whoever submits them.
 //!
-//! Invariants: a model that was loaded can answer: its parts fit each other, and a first step was made.
+//! Invariants: the parts of a model that was loaded fit each other.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub enum LoadError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("{path}: {what}")]
-    Defaults { path: PathBuf, what: String },
+    Unfit { path: PathBuf, what: String },
     #[error(
         "`speculation.kind` is `draft`, but there is no `draft_dir`; name a smaller model with the same tokenizer"
     )]
@@ -101,18 +101,18 @@ impl LocalModel {
             draft,
         };
         let engine = Engine::start(parts, config.engine.clone())?;
-        let defaults = defaults(dir)?;
+        let context = engine.max_len();
+        let defaults = defaults(dir, hparams.n_vocab)?;
+        if vocabulary.len() > hparams.n_vocab {
+            let what = format!(
+                "the tokenizer has {} tokens and the model {}; they are of different models",
+                vocabulary.len(),
+                hparams.n_vocab
+            );
+            return Err(LoadError::Unfit { path: dir.join("tokenizer.json"), what });
+        }
         let capacity = config.engine.max_running.saturating_add(config.engine.max_queue);
-        Ok(Self {
-            engine,
-            tokenizer,
-            vocabulary,
-            chat,
-            grammars,
-            defaults,
-            context: hparams.context,
-            capacity,
-        })
+        Ok(Self { engine, tokenizer, vocabulary, chat, grammars, defaults, context, capacity })
     }
 
     pub fn engine(&self) -> &Engine {
@@ -201,23 +201,26 @@ struct GenerationConfig {
 }
 
 /// A model that says nothing is sampled at temperature 1, as OpenAI's are.
-fn defaults(dir: &Path) -> Result<SamplingParams, LoadError> {
+fn defaults(dir: &Path, n_vocab: usize) -> Result<SamplingParams, LoadError> {
     let path = dir.join("generation_config.json");
+    let unfit = |what: String| LoadError::Unfit { path: path.clone(), what };
     let read: GenerationConfig = match std::fs::read(&path) {
-        Ok(json) => serde_json::from_slice(&json)
-            .map_err(|error| LoadError::Defaults { path, what: error.to_string() })?,
-        Err(_) => GenerationConfig::default(),
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| unfit(error.to_string()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => GenerationConfig::default(),
+        Err(error) => return Err(unfit(error.to_string())),
     };
     let temperature = match read.do_sample {
         Some(false) => 0.0,
         Some(true) | None => read.temperature.unwrap_or(1.0),
     };
-    Ok(SamplingParams {
+    let defaults = SamplingParams {
         temperature,
         top_k: read.top_k.unwrap_or(0),
         top_p: read.top_p.unwrap_or(1.0),
         min_p: read.min_p.unwrap_or(0.0),
         repetition_penalty: read.repetition_penalty.unwrap_or(1.0),
         ..SamplingParams::default()
-    })
+    };
+    let mistakes = defaults.check(n_vocab);
+    if mistakes.is_empty() { Ok(defaults) } else { Err(unfit(mistakes.join("; "))) }
 }

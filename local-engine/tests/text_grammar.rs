@@ -361,7 +361,7 @@ fn hostile_grammars_are_refused_and_their_neighbours_are_not() {
     let pattern = |n: usize| json!({"type": "string", "pattern": format!("^(a{{{n}}}){{10}}$")});
     let pairs = [
         (schema(nested(255)), schema(nested(256)), "deeper than 256"),
-        (schema(chained(60)), schema(chained(2000)), "deeper than 256"),
+        (schema(chained(60)), schema(chained(280)), "deeper than 256"),
         (
             schema(json!({"type": "string", "maxLength": 10_000})),
             schema(json!({"type": "string", "maxLength": 10_001})),
@@ -370,7 +370,7 @@ fn hostile_grammars_are_refused_and_their_neighbours_are_not() {
         (schema(json!({"minItems": 3})), schema(json!({"items": {"minItems": 1e9}})), "minItems"),
         (schema(of_n_properties(60)), schema(of_n_properties(501)), "501 properties"),
         (schema(pattern(100)), schema(pattern(5001)), "written out"),
-        (schema(json!({"enum": ["x"]})), schema(json!({"enum": vec!["x"; 20_001]})), "20000 values"),
+        (schema(json!({"enum": ["x"]})), schema(json!({"enum": vec!["x"; 2_001]})), "2000 values"),
         (schema(json!({"const": "x"})), schema(json!({"const": "x".repeat(300_000)})), "262144 bytes"),
         (
             GrammarSpec::Regex("a{50}".into()),

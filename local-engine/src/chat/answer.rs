@@ -237,7 +237,10 @@ impl AnswerReader {
         let (n_read, progress) = call.read(&self.held, is_list);
         self.held.drain(..n_read);
         if progress == Progress::Broken && !call.is_call() {
-            add(pieces, AnswerPiece::Content(format!("{mark}{}", call.raw())));
+            // A call may begin in what was not one; only the mark is certain to be text.
+            let (mark, raw) = (mark.clone(), call.raw().to_owned());
+            self.held.insert_str(0, &raw);
+            add(pieces, AnswerPiece::Content(mark));
             return self.go_if(true, self.text_stage());
         }
         if call.is_call() {

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::ChatError;
 
+/// As many as OpenAI takes.
+const MOST_TOOLS: usize = 128;
+
 /// How a model writes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToolFormat {
@@ -89,6 +92,9 @@ pub(super) fn read(tools: &[Value]) -> Result<Vec<Tool>, ChatError> {
             return Err(wrong(format!(
                 "`function.name` is {name}; it must be 1 to 128 of letters, digits, `_`, `-` and `.`"
             )));
+        }
+        if read.len() >= MOST_TOOLS {
+            return Err(wrong(format!("is one too many; {MOST_TOOLS} tools is the most")));
         }
         if read.iter().any(|earlier| earlier.name == name) {
             return Err(wrong(format!("`{name}` is there already")));

@@ -16,6 +16,12 @@ use crate::sequence::{Answer, Leave, Presence, Sequence, Share, State, Tally, To
 use crate::speculate::{Drafting, SpeculationConfig};
 use crate::tokenizer::Vocabulary;
 
+/// Far beyond what anybody sends who means it.
+const MOST_STOPS: usize = 32;
+const MOST_STOP_BYTES: usize = 1_024;
+const MOST_BIASES: usize = 2_048;
+const MOST_TOP: usize = 64;
+
 /// What requests are held to, and what sequences are made with.
 #[derive(Debug)]
 pub struct Intake {
@@ -72,6 +78,11 @@ impl Intake {
         Ok(())
     }
 
+    /// The greatest number of positions of a sequence: the model's, or what all blocks hold.
+    pub fn max_len(&self) -> usize {
+        self.max_len
+    }
+
     fn check(&self, request: &GenerateRequest) -> Result<(), SubmitError> {
         let n_prompt = request.prompt.len();
         if n_prompt == 0 {
@@ -90,7 +101,21 @@ impl Intake {
                 "token {token} at position {position} of the prompt is not in the vocabulary of {n_vocab}; encode it with this model's tokenizer"
             )));
         }
-        let mistakes = request.sampling.check(n_vocab);
+        let mut mistakes = request.sampling.check(n_vocab);
+        // What is looked at again for every token, on the thread that all share.
+        let stops = &request.stop;
+        let longest = stops.strings.iter().map(String::len).max().unwrap_or(0);
+        for (name, n, most) in [
+            ("`stop` has strings", stops.strings.len(), MOST_STOPS),
+            ("`stop` has bytes in a string", longest, MOST_STOP_BYTES),
+            ("`stop` has tokens", stops.tokens.len(), MOST_STOPS),
+            ("`logit_bias` has tokens", request.sampling.logit_bias.len(), MOST_BIASES),
+            ("`logprobs` has alternatives", request.logprobs.unwrap_or(0), MOST_TOP),
+        ] {
+            if n > most {
+                mistakes.push(format!("{name}: {n}; {most} is the most"));
+            }
+        }
         if mistakes.is_empty() { Ok(()) } else { Err(SubmitError::Invalid(mistakes.join("; "))) }
     }
 }

@@ -23,6 +23,9 @@ use crate::scheduler::{Candidate, Limits, Load, Order, Plan, Policy, Served, Wai
 use crate::sequence::{Sequence, Share, State};
 use crate::speculate::{Drafter, propose};
 
+/// Of those who wait, in one step.
+const MOST_LOOKED_AT: usize = 128;
+
 /// Where the time comes from, so that tests can set it.
 pub type Clock = Box<dyn Fn() -> Instant + Send>;
 
@@ -137,6 +140,7 @@ impl Core {
         let n_blocks = u32::try_from(self.kv.pool().n_blocks()).expect("it was made with that many");
         self.kv = KvCache::new(n_blocks, self.kv.prefix().is_some());
         self.served = Served::default();
+        self.gauge();
     }
 
     /// Ends those whose caller went away, asked for it, or set a time that is over.
@@ -177,7 +181,8 @@ impl Core {
         let n_waiting = if is_full { 0 } else { self.waiting.len() };
         let order = Order::new(policy, n_waiting, look, &self.served, |idx| hits(idx).n_blocks);
         let mut expected = self.expected(n_waiting > 0);
-        let candidates = order.filter_map(|queue_idx| {
+        // Whoever stands behind so many is not let in by this step anyway.
+        let candidates = order.take(MOST_LOOKED_AT).filter_map(|queue_idx| {
             let Sequence { tokens, table, .. } = &self.waiting[queue_idx];
             let (n_known, hits) = (tokens.known().len(), hits(queue_idx));
             if expected.is_worth_waiting_for(table, n_known, hits) {
@@ -317,10 +322,14 @@ impl Core {
         self.waiting.insert(place, sequence);
     }
 
-    fn measure(&self, began: Instant, n_tokens: usize) {
-        let busy = (self.clock)().saturating_duration_since(began);
+    fn gauge(&self) {
         self.meters.n_running.store(self.running.len(), Relaxed);
         self.meters.n_blocks_used.store(self.kv.pool().n_used(), Relaxed);
+    }
+
+    fn measure(&self, began: Instant, n_tokens: usize) {
+        let busy = (self.clock)().saturating_duration_since(began);
+        self.gauge();
         self.meters.n_steps.fetch_add(u64::from(n_tokens > 0), Relaxed);
         self.meters.busy_ns.fetch_add(busy.as_nanos() as u64, Relaxed);
         self.meters.device_ns.fetch_add(self.on_device.as_nanos() as u64, Relaxed);

@@ -6,7 +6,9 @@
 //! Does not validate answers: what a grammar lets through, it allows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::earley::SlicedBiasComputer;
@@ -24,6 +26,9 @@ use crate::tokenizer::{Tokenizer, Vocabulary};
 /// Agents ask for the same few tools again and again.
 const N_KEPT: usize = 32;
 
+/// Between two looks for a place; compiling takes milliseconds.
+const WAIT: Duration = Duration::from_millis(2);
+
 /// Space between JSON's parts; endless space is a habit of small models.
 const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
 
@@ -31,6 +36,7 @@ const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
 pub struct GrammarFactory {
     parsers: Arc<ParserFactory>,
     eos: Box<[TokenId]>,
+    n_compiling: Arc<AtomicUsize>,
     /// The last used first.
     kept: Mutex<Vec<(blake3::Hash, Matcher)>>,
 }
@@ -64,7 +70,12 @@ impl GrammarFactory {
         let mut parsers = ParserFactory::new(&env, capabilities, &slices).map_err(invalid)?;
         parsers.quiet();
         *parsers.limits_mut() = limits::of_parser();
-        Ok(Self { parsers: Arc::new(parsers), eos: eos.into(), kept: Mutex::new(Vec::new()) })
+        Ok(Self {
+            parsers: Arc::new(parsers),
+            eos: eos.into(),
+            n_compiling: Arc::default(),
+            kept: Mutex::new(Vec::new()),
+        })
     }
 
     /// A constraint for one text. What is wrong with a grammar, or not supported, is told by name.
@@ -88,7 +99,10 @@ impl GrammarFactory {
     fn compile_apart(&self, spec: &GrammarSpec) -> Result<Matcher, GrammarError> {
         let (parsers, grammar) = (Arc::clone(&self.parsers), grammar_of(spec));
         let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let place = Place::take(&self.n_compiling)?;
         let compile = move || {
+            // Given back when the thread ends, however late.
+            let _place = place;
             // Nobody may be listening any more.
             let _ = send.send(compile_here(&parsers, grammar));
         };
@@ -108,6 +122,30 @@ impl GrammarFactory {
         let mut kept = self.kept.lock();
         let place = kept.iter().position(|(kept, _)| kept == key)?;
         Some(kept.remove(place).1)
+    }
+}
+
+/// One of the few places where a grammar may be compiled.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Waits for one; not for ever, because those who have them may be late.
+    fn take(n_compiling: &Arc<AtomicUsize>) -> Result<Self, GrammarError> {
+        let until = Instant::now() + limits::MOST_TIME;
+        let room = |n: usize| (n < limits::MOST_AT_ONCE).then_some(n + 1);
+        while n_compiling.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
+            if Instant::now() >= until {
+                return Err(GrammarError::Invalid("too many grammars are being compiled; try again".into()));
+            }
+            std::thread::sleep(WAIT);
+        }
+        Ok(Self(Arc::clone(n_compiling)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

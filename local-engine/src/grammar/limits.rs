@@ -14,7 +14,9 @@ use serde_json::Value;
 use super::{GrammarError, GrammarSpec, repeats};
 
 const MOST_BYTES: usize = 256 * 1024;
-const MOST_NODES: usize = 20_000;
+/// The compiler copies whole parts where it joins `anyOf` with what stands beside it, so that its memory grows
+/// with the square of them: 20,000 took more than 8 GB, 2,000 take tens of megabytes.
+const MOST_NODES: usize = 2_000;
 /// Of values, counting what references lead to, and of brackets. Compiling takes up to 30 kB of stack a level.
 const MOST_DEPTH: usize = 256;
 /// Of a grammar; they may refer to each other in a chain.
@@ -27,6 +29,8 @@ const MOST_REPEATS: u64 = 10_000;
 const MOST_ATOMS: u64 = 50_000;
 /// Compiling takes the square of their number.
 const MOST_PROPERTIES: usize = 500;
+/// Compiled at a time, over all callers: each may take much memory for a moment.
+pub(super) const MOST_AT_ONCE: usize = 2;
 /// What the limits before it cannot count.
 pub(super) const MOST_TIME: Duration = Duration::from_secs(3);
 
@@ -39,8 +43,8 @@ pub(super) fn of_parser() -> ParserLimits {
     ParserLimits {
         // An object of as many optional properties as are allowed has four items for each.
         max_items_in_row: 4 * MOST_PROPERTIES + 500,
-        // A state takes 1 to 2 kB, and each request has its own.
-        max_lexer_states: 50_000,
+        // A state takes 1 to 2 kB, each request has its own, and many may run.
+        max_lexer_states: 10_000,
         max_grammar_size: 200_000,
         verbose_errors: false,
         ..ParserLimits::default()

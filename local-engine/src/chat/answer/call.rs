@@ -156,6 +156,11 @@ impl CallText {
         self.text.clear();
         self.depth = 0;
         match (self.meaning(), letter) {
+            // A key that comes again would make two JSON texts of one.
+            (Meaning::Arguments, _) if self.has_arguments => {
+                self.place = Place::InOther;
+                self.continue_value(letter)
+            }
             // Some models write the arguments as a text that has the JSON.
             (Meaning::Name | Meaning::Arguments, '"') => self.go_on(true, Place::InText),
             (Meaning::Name, _) => Progress::Broken,

@@ -281,3 +281,21 @@ proptest! {
         prop_assert_eq!(read_in(&reader(None, Thinking::Never), &[&answer]), content(&answer));
     }
 }
+
+#[test]
+fn a_call_that_begins_in_a_broken_one_is_read() {
+    let hermes = reader(Some(ToolFormat::Hermes), Thinking::Never);
+    let call = "<tool_call>{\"name\": \"clock\", \"arguments\": {}}</tool_call>";
+
+    assert_eq!(read(&hermes, &format!("<tool_call>{call}")), calls("<tool_call>", &[("clock", "{}")]));
+    assert_eq!(read(&hermes, &format!("<tool_call>[{call}")), calls("<tool_call>[", &[("clock", "{}")]));
+}
+
+#[test]
+fn arguments_that_come_twice_count_once() {
+    let hermes = reader(Some(ToolFormat::Hermes), Thinking::Never);
+    let twice =
+        "<tool_call>{\"name\": \"clock\", \"arguments\": {\"a\": 1}, \"arguments\": {\"b\": 2}}</tool_call>";
+
+    assert_eq!(read(&hermes, twice), calls("", &[("clock", "{\"a\": 1}")]));
+}

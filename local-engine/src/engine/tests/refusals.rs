@@ -111,3 +111,31 @@ fn a_draft_model_has_to_fit_the_model() {
         assert_eq!(mistakes(drafted(n_vocab, context), config.clone()).len(), n_mistakes);
     }
 }
+
+#[test]
+fn what_would_slow_every_token_down_is_bounded_on_both_sides() {
+    let with = |change: &dyn Fn(&mut GenerateRequest)| {
+        let mut request = request(1, 1);
+        change(&mut request);
+        refusal(config(), request)
+    };
+    let stops = |n: usize, length: usize| {
+        move |request: &mut GenerateRequest| {
+            request.stop.strings = vec!["x".repeat(length); n];
+        }
+    };
+
+    assert_eq!(with(&stops(32, 1_024)), None);
+    for (name, refused) in [
+        ("strings", with(&stops(33, 1))),
+        ("bytes", with(&stops(1, 1_025))),
+        ("tokens", with(&|request| request.stop.tokens = vec![1; 33])),
+        ("alternatives", with(&|request| request.logprobs = Some(65))),
+    ] {
+        assert!(
+            matches!(&refused, Some(SubmitError::Invalid(why)) if why.contains(name)),
+            "{name}: {refused:?}"
+        );
+    }
+    assert_eq!(with(&|request| request.logprobs = Some(64)), None);
+}
