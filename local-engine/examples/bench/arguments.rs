@@ -10,7 +10,7 @@ cargo run --release -p local-engine --example bench -- [OPTIONS]
   --shapes LIST     of 0.5b, 1.5b, 7b, separated by commas (default 0.5b)
   --threads N       threads to compute with (default: all cores)
   --no-serving      leave out the Poisson load
-  --rate R          requests a second of the Poisson load (default: as many as half the machine answers)
+  --rate R          requests a second of the Poisson load (default 1.5 for 0.5b, 0.3 for the others)
   --model DIR       measure speculation with this checkpoint
   --draft DIR       and this smaller one as its draft
   --prompts FILE    questions to ask it, one a line

@@ -1,6 +1,8 @@
 //! What guessing is worth on answers that repeat their question: acceptance, and the speed-up.
 //!
-//! Runs the same questions three times, one at a time and greedily; the answers must be equal.
+//! Runs the same questions with each kind of guess, one at a time and greedily; the answers must be equal. The
+//! best of five rounds counts; all but the first find their prompts in the prefix cache, so that the figures are
+//! of decoding.
 
 use std::path::Path;
 use std::time::Instant;
