@@ -9,6 +9,7 @@ pub mod grammar;
 pub mod kv;
 pub mod local_model;
 pub mod model;
+pub mod quantise;
 pub mod request;
 pub mod sampling;
 pub mod scheduler;
