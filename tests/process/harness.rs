@@ -324,7 +324,8 @@ impl Answer {
     pub fn refusal(&self) -> Refusal {
         let body = self.json();
         let error = body["error"].as_object().unwrap_or_else(|| panic!("no error object in {body}"));
-        let keys: Vec<&str> = error.keys().map(String::as_str).collect();
+        let mut keys: Vec<&str> = error.keys().map(String::as_str).collect();
+        keys.sort_unstable();
         assert_eq!(keys, ["code", "message", "param", "type"], "{body}");
         assert!(!self.header("x-request-id").is_empty(), "no x-request-id beside {body}");
         assert_eq!(self.header("content-type"), "application/json");
