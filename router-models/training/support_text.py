@@ -8,6 +8,7 @@ Invariant: the same seed and number give the same text.
 """
 
 import argparse
+import functools
 import json
 import random
 import sys
@@ -16,10 +17,17 @@ from support import cards as card_files
 from support.dialogue import Writer
 
 
-def dialogues(n, seed, held=False):
-    cards, words = card_files.load()
+@functools.cache
+def language_of_cards():
+    """What a Writer speaks: cards by intent, lists of words, synonyms."""
+    return (*card_files.load(), card_files.load_synonyms())
+
+
+def dialogues(n, seed, held=False, n_questions=None):
+    """`n` dialogues; of exactly `n_questions` each, if that is given."""
+    language = language_of_cards()
     for idx in range(n):
-        yield Writer(cards, words, random.Random(f"{seed}/{idx}/{held}"), held).dialogue()
+        yield Writer(language, random.Random(f"{seed}/{idx}/{held}"), held).dialogue(n_questions)
 
 
 def main():

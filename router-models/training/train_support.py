@@ -5,17 +5,22 @@ Exports nothing: `export_support.py` does that from a checkpoint. Needs no GPU a
     python train_support.py assistant RUN_DIR --minutes 50
     python train_support.py draft RUN_DIR --minutes 10
 
-RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. With `--minutes`, the number of
-steps is set after the first ones and printed; `--steps` with that number repeats the run. The last part of the steps
-is trained with four-bit weights, so the checkpoint that ships is what the training saw.
+RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has three parts: single
+questions with only the beginning of their answers, whole dialogues, and whole dialogues with four-bit weights, so that the
+checkpoint that ships is what the training saw. With `--minutes` the course follows the clock, because cores may be shared;
+`--steps` with the number of steps printed at the end follows the same course on another machine.
 
 Invariants: fixed seeds; loss only on the assistant's words and the end of its turn; no dialogue is seen twice.
 """
 
 import argparse
+import os
 import pathlib
 import random
 import time
+
+# Threads that spin while they wait for each other take the core from the one they wait for, if cores are shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import torch.nn.functional as F
@@ -26,42 +31,53 @@ import support_tokenizer
 from support_model import SHAPES, Llama
 
 SEED = 11
-TOKENS_A_BATCH = 4096
-N_POOL = 6000  # Dialogues sorted by length together, so that a batch has little padding.
-SHARE_CUT, CUT_AFTER = 0.65, (8, 28)  # A dialogue's last answer is mostly cut: its first words decide what it is about.
-N_WARMUP, N_TIMED = 60, 25
+TOKENS_A_BATCH = 3072
+N_POOL = 4000  # Dialogues sorted by length together, so that a batch has little padding.
+SHARE_SINGLE, SINGLE_CUT = 0.4, (3, 10)  # The first part: an answer's first words already tell what the question is about.
+SHARE_CUT, CUT_AFTER = 0.6, (6, 30)  # Later most of the last answers are still cut, so that a batch holds more questions.
 SHARE_FOUR_BITS = 0.3
-SAVE_EVERY_S, SAY_EVERY = 240, 20
+SHARE_WARMUP = 0.02
+SAVE_EVERY_S, SAY_EVERY = 240, 25
 LEARNING_RATE = {"assistant": 1.5e-3, "draft": 4e-3}
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.05, (0.9, 0.97), 1.0
-FINAL_SHARE = 0.03  # Of the learning rate, at the last step.
+FINAL_SHARE = 0.02  # Of the learning rate, at the end.
 
 
-def cut(ids, learned, rng):
-    """The dialogue, its last answer mostly cut short, so that a batch holds more questions."""
-    if rng.random() > SHARE_CUT:
-        return ids, learned
-    n_last = learned[::-1].index(False, learned[::-1].index(True)) - learned[::-1].index(True)
-    begin = len(learned) - learned[::-1].index(True) - n_last
-    keep = begin + rng.randint(*CUT_AFTER)
+def cut(ids, learned, n_kept):
+    """The dialogue, its last answer cut short after `n_kept` tokens."""
+    n_answer_and_rest = learned[::-1].index(False, learned[::-1].index(True))
+    keep = len(learned) - n_answer_and_rest + n_kept
     return ids[:keep], learned[:keep]
 
 
-def pools(encoder, seed):
+class Batches:
     """Endless batches of (ids, is_learned), each of dialogues of about one length."""
-    rng, n_pools = random.Random(seed), 0
-    while True:
-        dialogues = list(support_text.dialogues(N_POOL, f"{seed}/{n_pools}"))
-        rows = sorted((cut(*row, rng) for row in encoder.dialogues(dialogues)), key=lambda row: len(row[0]))
+
+    def __init__(self, encoder, seed):
+        self.encoder, self.seed, self.rng = encoder, seed, random.Random(seed)
+        self.n_pools, self.ready, self.ready_single = 0, [], None
+
+    def next(self, single):
+        if not self.ready or self.ready_single != single:
+            self.ready, self.ready_single = self.pool(single), single
+        return self.ready.pop()
+
+    def pool(self, single):
+        self.n_pools += 1
+        dialogues = support_text.dialogues(N_POOL, f"{self.seed}/{self.n_pools}", n_questions=1 if single else None)
+        share, kept = (1.0, SINGLE_CUT) if single else (SHARE_CUT, CUT_AFTER)
+        rows = [
+            cut(*row, self.rng.randint(*kept)) if self.rng.random() < share else row
+            for row in self.encoder.dialogues(list(dialogues))
+        ]
         batches, batch = [], []
-        for row in rows:
+        for row in sorted(rows, key=lambda row: len(row[0])):
             if batch and (len(batch) + 1) * len(row[0]) > TOKENS_A_BATCH:
                 batches.append(batch)
                 batch = []
             batch.append(row)
-        rng.shuffle(batches)
-        yield from batches
-        n_pools += 1
+        self.rng.shuffle(batches)
+        return batches
 
 
 def tensors(batch, n_context):
@@ -89,12 +105,9 @@ def optimizer_of(model, rate):
     return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
 
-def rate_at(step, n_steps, peak):
-    """Linear warm-up, then a straight way down; the four-bit part begins at a third of the peak."""
-    if step < N_WARMUP:
-        return peak * (step + 1) / N_WARMUP
-    left = (n_steps - step) / max(1, n_steps - N_WARMUP)
-    return peak * max(FINAL_SHARE, left)
+def rate_at(progress, peak):
+    """A short way up, then a straight way down."""
+    return peak * min(progress / SHARE_WARMUP + 0.02, max(FINAL_SHARE, (1 - progress) / (1 - SHARE_WARMUP)), 1.0)
 
 
 def tokenizer_in(run_dir):
@@ -104,41 +117,47 @@ def tokenizer_in(run_dir):
     return Tokenizer.from_file(str(path))
 
 
-def say(step, n_steps, loss, begun, is_four_bits):
-    elapsed = time.monotonic() - begun
-    rest = f"{elapsed / (step + 1) * (n_steps - step - 1) / 60:.0f} min left" if n_steps else "timing"
-    bits = ", four bits" if is_four_bits else ""
-    print(f"step {step + 1}/{n_steps or '?'}, loss {loss:.4f}, {elapsed / (step + 1):.2f} s a step, {rest}{bits}", flush=True)
+class Course:
+    """How far the training is, in [0, 1]: by the clock or by steps."""
+
+    def __init__(self, minutes, n_steps):
+        self.minutes, self.n_steps, self.step, self.begun = minutes, n_steps, 0, time.monotonic()
+
+    def elapsed_s(self):
+        return time.monotonic() - self.begun
+
+    def progress(self):
+        return self.elapsed_s() / 60 / self.minutes if self.minutes else self.step / self.n_steps
+
+    def say(self, loss, part):
+        progress, elapsed = self.progress(), self.elapsed_s() / 60
+        left = elapsed / max(progress, 1e-6) - elapsed
+        print(f"step {self.step}, {progress:.0%}, loss {loss:.4f}, {elapsed:.1f} min, {left:.0f} left, {part}", flush=True)
 
 
 def train(model, batches, args, save):
-    peak, n_steps, loss_mean = args.rate or LEARNING_RATE[args.which], args.steps, 0.0
-    optimizer = optimizer_of(model, peak)
-    begun = timed = saved = time.monotonic()
-    step = 0
-    while n_steps is None or step < n_steps:
-        if n_steps is None and step == N_TIMED:
-            n_steps = round(args.minutes * 60 / ((time.monotonic() - timed) / (N_TIMED - 5)))
-            print(f"{n_steps} steps fit into {args.minutes} minutes", flush=True)
-        timed = time.monotonic() if step == 5 else timed
-        is_four_bits = args.four_bits_from_start or (n_steps is not None and step >= n_steps * (1 - SHARE_FOUR_BITS))
+    peak, loss_mean, saved = args.rate or LEARNING_RATE[args.which], None, time.monotonic()
+    optimizer, course = optimizer_of(model, peak), Course(args.minutes, args.steps)
+    while (progress := course.progress()) < 1:
+        is_single = progress < SHARE_SINGLE and not args.init
+        is_four_bits = progress >= 1 - SHARE_FOUR_BITS
         model.fake_four_bits(is_four_bits)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, n_steps or 10**9, peak)
-        ids, learned = tensors(next(batches), model.shape.n_context)
-        loss = loss_of(model, ids, learned, args.bfloat16)
+            group["lr"] = rate_at(progress, peak)
+        loss = loss_of(model, *tensors(batches.next(is_single), model.shape.n_context), args.bfloat16)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss_mean = loss.item() if step == 0 else 0.95 * loss_mean + 0.05 * loss.item()
-        if step % SAY_EVERY == SAY_EVERY - 1:
-            say(step, n_steps, loss_mean, begun, is_four_bits)
+        loss_mean = loss.item() if loss_mean is None else 0.95 * loss_mean + 0.05 * loss.item()
+        course.step += 1
+        if course.step % SAY_EVERY == 0:
+            course.say(loss_mean, "single" if is_single else "four bits" if is_four_bits else "dialogues")
         if time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
-            save(step + 1)
-        step += 1
-    save(step)
+            save(course.step)
+    course.say(loss_mean, "done")
+    save(course.step)
 
 
 def main():
@@ -150,10 +169,9 @@ def main():
     length.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bfloat16", action="store_true", help="faster where the processor has AVX512-BF16")
-    parser.add_argument("--init", type=pathlib.Path, help="a checkpoint to go on from")
+    parser.add_argument("--init", type=pathlib.Path, help="a checkpoint to go on from, with whole dialogues")
     parser.add_argument("--rate", type=float, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--four-bits-from-start", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -169,7 +187,7 @@ def main():
         torch.save({"model": model.state_dict(), "which": args.which, "step": step}, part)
         part.rename(args.run_dir / f"{args.which}.pt")
 
-    train(model, pools(encoder, args.seed), args, save)
+    train(model, Batches(encoder, args.seed), args, save)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import dataclasses
 import pathlib
 import zlib
 
-from support import grammar
+from support import grammar, rewording
 
 FOLDER = pathlib.Path(__file__).parent
 FILES = ("orders", "delivery", "returns", "payment", "account", "shop", "talk")
@@ -104,7 +104,8 @@ def read_cards(lines, group):
 def load():
     """All cards by intent, and the lists they use."""
     words, cards = grammar.Words(), []
-    read_words(words, lines_of(FOLDER / "words.txt"))
+    for name in ("words.txt", "world.txt"):
+        read_words(words, lines_of(FOLDER / name))
     for name in FILES:
         cards += read_cards(lines_of(FOLDER / f"cards_{name}.txt"), name)
     cards += read_cards(read_words(words, lines_of(FOLDER / "strangers.txt")), "strangers")
@@ -112,3 +113,10 @@ def load():
         if not any(grammar.slots_in(a) <= {"order"} for a in card.answers):
             raise ValueError(f"{card.intent}: no answer without a slot")
     return {card.intent: card for card in cards}, words
+
+
+def load_synonyms():
+    synonyms = rewording.Synonyms()
+    for line in lines_of(FOLDER / "synonyms.txt"):
+        synonyms.add(line)
+    return synonyms

@@ -8,7 +8,7 @@ prompt, never from chance; a slot's value stands in an answer only if it was sai
 
 import dataclasses
 
-from support import grammar, noise, slots
+from support import grammar, noise, rewording, slots
 
 SYSTEMS = (
     "You are a helpful assistant.",
@@ -81,10 +81,11 @@ class Dialogue:
 
 
 class Writer:
-    """Writes one dialogue."""
+    """Writes one dialogue. `language` is the cards, the lists of words, and the synonyms."""
 
-    def __init__(self, cards, words, rng, held=False):
-        self.cards, self.rng, self.held = cards, rng, held
+    def __init__(self, language, rng, held=False):
+        self.cards, words, self.synonyms = language
+        self.rng, self.held = rng, held
         self.speaker = grammar.Speaker(words, rng, held, slots.new_value)
         self.known, self.turns, self.last = set(), [], None
 
@@ -165,6 +166,8 @@ class Writer:
     def ask(self, card):
         pieces, wants = self.wrapped(card)
         self.note_slots(pieces)
+        if card.group not in ("strangers", "talk"):
+            pieces = rewording.reword(pieces, self.synonyms, self.rng, self.held)
         self.add(card, pieces, self.full_answer(card, wants), "main")
 
     # --- What may come next ---------------------------------------------------------------------
@@ -238,12 +241,13 @@ class Writer:
             return self.speaker.text(self.rng.choice(SHOP_SYSTEMS))
         return self.rng.choice(SYSTEMS) if share < SHARES["shop_system"] + SHARES["system"] else None
 
-    def dialogue(self):
+    def dialogue(self, n_questions=None):
+        """A dialogue of that many questions, or of one to four."""
         system = self.system()
-        if self.chance(SHARES["greeting"]):
+        if n_questions is None and self.chance(SHARES["greeting"]):
             self.ask(self.cards["greeting"])
         self.ask(self.any_card())
-        while len(self.turns) < MOST_QUESTIONS and self.chance(MORE_TURNS):
+        while len(self.turns) < (n_questions or MOST_QUESTIONS) and (n_questions or self.chance(MORE_TURNS)):
             self.go_on()
         return Dialogue(system, self.turns)
 
