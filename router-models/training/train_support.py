@@ -7,13 +7,15 @@ Exports nothing: `export_support.py` does that from a checkpoint. Needs no GPU a
 
 RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has three parts: single
 questions with only the beginning of their answers, whole dialogues, and whole dialogues with four-bit weights, so that the
-checkpoint that ships is what the training saw. With `--minutes` the course follows the clock, because cores may be shared;
+checkpoint that ships is what the training saw. Beside the words, the state before an answer has to tell the intent: a small
+layer that is thrown away afterwards, but spares each word of the answer to find it out anew. With `--minutes` the course follows the clock, because cores may be shared;
 `--steps` with the number of steps printed at the end follows the same course on another machine.
 
 Invariants: fixed seeds; loss only on the assistant's words and the end of its turn; no dialogue is seen twice.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import random
@@ -31,31 +33,50 @@ import support_tokenizer
 from support_model import SHAPES, Llama
 
 SEED = 11
-TOKENS_A_BATCH = 3072
-N_POOL = 4000  # Dialogues sorted by length together, so that a batch has little padding.
+TOKENS_A_BATCH = {True: 1024, False: 1536}  # Of single questions, of dialogues. Many small steps learn sooner than few large ones.
+N_POOL = 2000  # Dialogues sorted by length together, so that a batch has little padding.
 SHARE_SINGLE, SINGLE_CUT = 0.4, (3, 10)  # The first part: an answer's first words already tell what the question is about.
 SHARE_CUT, CUT_AFTER = 0.6, (6, 30)  # Later most of the last answers are still cut, so that a batch holds more questions.
 SHARE_FOUR_BITS = 0.3
 SHARE_WARMUP = 0.02
-SAVE_EVERY_S, SAY_EVERY = 240, 25
-LEARNING_RATE = {"assistant": 1.5e-3, "draft": 4e-3}
+SAVE_EVERY_S, SAY_EVERY = 240, 50
+LEARNING_RATE = {"assistant": 1.2e-3, "draft": 4e-3}
+SHARE_OF_INTENT = 0.5  # How much the loss of the intent counts beside the words' loss.
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.05, (0.9, 0.97), 1.0
 FINAL_SHARE = 0.02  # Of the learning rate, at the end.
 
 
-def cut(ids, learned, n_kept):
-    """The dialogue, its last answer cut short after `n_kept` tokens."""
-    n_answer_and_rest = learned[::-1].index(False, learned[::-1].index(True))
-    keep = len(learned) - n_answer_and_rest + n_kept
-    return ids[:keep], learned[:keep]
+@dataclasses.dataclass
+class Row:
+    """A dialogue: its tokens, which of them are learned, and the intent of the answer that begins at a token, else -1."""
+
+    ids: list
+    learned: list
+    intents: list
+
+    def cut(self, n_kept):
+        """The dialogue, its last answer cut short after `n_kept` tokens."""
+        n_answer_and_rest = self.learned[::-1].index(False, self.learned[::-1].index(True))
+        keep = len(self.ids) - n_answer_and_rest + n_kept
+        return Row(self.ids[:keep], self.learned[:keep], self.intents[:keep])
+
+
+def row_of(encoded, dialogue, intent_ids):
+    ids, learned = encoded
+    begins = [at for at in range(1, len(ids)) if learned[at] and not learned[at - 1]]
+    intents = [-1] * len(ids)
+    for at, turn in zip(begins, dialogue.turns, strict=True):
+        intents[at] = intent_ids[turn.intent]
+    return Row(ids, learned, intents)
 
 
 class Batches:
-    """Endless batches of (ids, is_learned), each of dialogues of about one length."""
+    """Endless batches of rows, each of dialogues of about one length."""
 
     def __init__(self, encoder, seed):
         self.encoder, self.seed, self.rng = encoder, seed, random.Random(seed)
         self.n_pools, self.ready, self.ready_single = 0, [], None
+        self.intent_ids = {intent: idx for idx, intent in enumerate(support_text.language_of_cards()[0])}
 
     def next(self, single):
         if not self.ready or self.ready_single != single:
@@ -64,15 +85,15 @@ class Batches:
 
     def pool(self, single):
         self.n_pools += 1
-        dialogues = support_text.dialogues(N_POOL, f"{self.seed}/{self.n_pools}", n_questions=1 if single else None)
+        dialogues = list(support_text.dialogues(N_POOL, f"{self.seed}/{self.n_pools}", n_questions=1 if single else None))
         share, kept = (1.0, SINGLE_CUT) if single else (SHARE_CUT, CUT_AFTER)
-        rows = [
-            cut(*row, self.rng.randint(*kept)) if self.rng.random() < share else row
-            for row in self.encoder.dialogues(list(dialogues))
-        ]
+        rows = []
+        for encoded, dialogue in zip(self.encoder.dialogues(dialogues), dialogues):
+            row = row_of(encoded, dialogue, self.intent_ids)
+            rows.append(row.cut(self.rng.randint(*kept)) if self.rng.random() < share else row)
         batches, batch = [], []
-        for row in sorted(rows, key=lambda row: len(row[0])):
-            if batch and (len(batch) + 1) * len(row[0]) > TOKENS_A_BATCH:
+        for row in sorted(rows, key=lambda row: len(row.ids)):
+            if batch and (len(batch) + 1) * len(row.ids) > TOKENS_A_BATCH[single]:
                 batches.append(batch)
                 batch = []
             batch.append(row)
@@ -81,26 +102,27 @@ class Batches:
 
 
 def tensors(batch, n_context):
-    n_tokens = min(max(len(ids) for ids, _ in batch), n_context)
-    ids = torch.zeros(len(batch), n_tokens, dtype=torch.long)
-    learned = torch.zeros(len(batch), n_tokens, dtype=torch.bool)
-    for row, (row_ids, row_learned) in enumerate(batch):
-        n = min(len(row_ids), n_tokens)
-        ids[row, :n] = torch.tensor(row_ids[:n])
-        learned[row, :n] = torch.tensor(row_learned[:n])
-    return ids, learned
+    """ids, learned and intents, padded to the longest."""
+    n_tokens = min(max(len(row.ids) for row in batch), n_context)
+    padded = lambda values, rest: torch.tensor([(v + [rest] * n_tokens)[:n_tokens] for v in values])
+    return padded([r.ids for r in batch], 0), padded([r.learned for r in batch], False), padded([r.intents for r in batch], -1)
 
 
-def loss_of(model, ids, learned, in_bfloat16):
+def loss_of(model, intent_head, batch, in_bfloat16):
+    ids, learned, intents = tensors(batch, model.shape.n_context)
     with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
         hidden = model.hidden_states(ids[:, :-1])
         logits = model.logits(hidden[learned[:, 1:]])
-    return F.cross_entropy(logits.float(), ids[:, 1:][learned[:, 1:]])
+    is_begin = intents[:, 1:] >= 0
+    of_intent = F.cross_entropy(intent_head(hidden[is_begin].float()), intents[:, 1:][is_begin])
+    of_words = F.cross_entropy(logits.float(), ids[:, 1:][learned[:, 1:]])
+    return of_words, of_intent
 
 
-def optimizer_of(model, rate):
+def optimizer_of(model, intent_head, rate):
     decayed = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.dim() != 2 or "embed" in name]
+    others += list(intent_head.parameters())
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
 
@@ -129,34 +151,36 @@ class Course:
     def progress(self):
         return self.elapsed_s() / 60 / self.minutes if self.minutes else self.step / self.n_steps
 
-    def say(self, loss, part):
+    def say(self, losses, part):
         progress, elapsed = self.progress(), self.elapsed_s() / 60
         left = elapsed / max(progress, 1e-6) - elapsed
-        print(f"step {self.step}, {progress:.0%}, loss {loss:.4f}, {elapsed:.1f} min, {left:.0f} left, {part}", flush=True)
+        print(f"step {self.step}, {progress:.0%}, words {losses[0]:.3f}, intent {losses[1]:.3f}, {elapsed:.1f} min, {left:.0f} left, {part}", flush=True)
 
 
 def train(model, batches, args, save):
-    peak, loss_mean, saved = args.rate or LEARNING_RATE[args.which], None, time.monotonic()
-    optimizer, course = optimizer_of(model, peak), Course(args.minutes, args.steps)
+    peak, means, saved = args.rate or LEARNING_RATE[args.which], None, time.monotonic()
+    intent_head = torch.nn.Linear(model.shape.hidden, len(batches.intent_ids))
+    optimizer, course = optimizer_of(model, intent_head, peak), Course(args.minutes, args.steps)
     while (progress := course.progress()) < 1:
-        is_single = progress < SHARE_SINGLE and not args.init
+        is_single = progress < args.single
         is_four_bits = progress >= 1 - SHARE_FOUR_BITS
         model.fake_four_bits(is_four_bits)
         for group in optimizer.param_groups:
             group["lr"] = rate_at(progress, peak)
-        loss = loss_of(model, *tensors(batches.next(is_single), model.shape.n_context), args.bfloat16)
-        loss.backward()
+        losses = loss_of(model, intent_head, batches.next(is_single), args.bfloat16)
+        (losses[0] + SHARE_OF_INTENT * losses[1]).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss_mean = loss.item() if loss_mean is None else 0.95 * loss_mean + 0.05 * loss.item()
+        found = [loss.item() for loss in losses]
+        means = [0.95 * mean + 0.05 * loss for mean, loss in zip(means or found, found)]
         course.step += 1
         if course.step % SAY_EVERY == 0:
-            course.say(loss_mean, "single" if is_single else "four bits" if is_four_bits else "dialogues")
+            course.say(means, "single" if is_single else "four bits" if is_four_bits else "dialogues")
         if time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
             save(course.step)
-    course.say(loss_mean, "done")
+    course.say(means, "done")
     save(course.step)
 
 
@@ -169,7 +193,8 @@ def main():
     length.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bfloat16", action="store_true", help="faster where the processor has AVX512-BF16")
-    parser.add_argument("--init", type=pathlib.Path, help="a checkpoint to go on from, with whole dialogues")
+    parser.add_argument("--init", type=pathlib.Path, help="a checkpoint to go on from")
+    parser.add_argument("--single", type=float, default=SHARE_SINGLE, help="the share of the first part")
     parser.add_argument("--rate", type=float, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=SEED)
     args = parser.parse_args()
