@@ -6,8 +6,8 @@ Exports nothing: `export_support.py` does that from a checkpoint. Needs no GPU a
     python train_support.py draft RUN_DIR --minutes 10
 
 RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has three parts: single
-questions with only the beginning of their answers, whole dialogues, and whole dialogues with four-bit weights, so that the
-checkpoint that ships is what the training saw. Beside the words, the state before an answer has to tell the intent: a small
+questions with only the beginning of their answers; then whole dialogues in every other step; then the same with four-bit
+weights, so that the checkpoint that ships is what the training saw. Beside the words, the state before an answer has to tell the intent: a small
 layer that is thrown away afterwards, but spares each word of the answer to find it out anew. With `--minutes` the course follows the clock, because cores may be shared;
 `--steps` with the number of steps printed at the end follows the same course on another machine.
 
@@ -37,7 +37,7 @@ TOKENS_A_BATCH = {True: 1024, False: 1536}  # Of single questions, of dialogues.
 N_POOL = 2000  # Dialogues sorted by length together, so that a batch has little padding.
 SHARE_SINGLE, SINGLE_CUT = 0.4, (3, 10)  # The first part: an answer's first words already tell what the question is about.
 SHARE_CUT, CUT_AFTER = 0.6, (6, 30)  # Later most of the last answers are still cut, so that a batch holds more questions.
-SHARE_FOUR_BITS = 0.3
+SHARE_FOUR_BITS = 0.25
 SHARE_WARMUP = 0.02
 SAVE_EVERY_S, SAY_EVERY = 240, 50
 LEARNING_RATE = {"assistant": 1.2e-3, "draft": 4e-3}
@@ -75,13 +75,13 @@ class Batches:
 
     def __init__(self, encoder, seed):
         self.encoder, self.seed, self.rng = encoder, seed, random.Random(seed)
-        self.n_pools, self.ready, self.ready_single = 0, [], None
+        self.n_pools, self.ready = 0, {True: [], False: []}
         self.intent_ids = {intent: idx for idx, intent in enumerate(support_text.language_of_cards()[0])}
 
     def next(self, single):
-        if not self.ready or self.ready_single != single:
-            self.ready, self.ready_single = self.pool(single), single
-        return self.ready.pop()
+        if not self.ready[single]:
+            self.ready[single] = self.pool(single)
+        return self.ready[single].pop()
 
     def pool(self, single):
         self.n_pools += 1
@@ -162,7 +162,7 @@ def train(model, batches, args, save):
     intent_head = torch.nn.Linear(model.shape.hidden, len(batches.intent_ids))
     optimizer, course = optimizer_of(model, intent_head, peak), Course(args.minutes, args.steps)
     while (progress := course.progress()) < 1:
-        is_single = progress < args.single
+        is_single = progress < args.single or course.step % 2 == 0
         is_four_bits = progress >= 1 - SHARE_FOUR_BITS
         model.fake_four_bits(is_four_bits)
         for group in optimizer.param_groups:
@@ -176,7 +176,7 @@ def train(model, batches, args, save):
         means = [0.95 * mean + 0.05 * loss for mean, loss in zip(means or found, found)]
         course.step += 1
         if course.step % SAY_EVERY == 0:
-            course.say(means, "single" if is_single else "four bits" if is_four_bits else "dialogues")
+            course.say(means, "single" if progress < args.single else "four bits" if is_four_bits else "mixed")
         if time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
             save(course.step)

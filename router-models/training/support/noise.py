@@ -94,6 +94,8 @@ def plain(pieces, rng):
 def write(pieces, rng):
     """The message as text."""
     pieces = list(pieces)
+    if rng.random() < 0.6:
+        pieces = [(t if s else t.replace("e-mail", "email"), s) for t, s in pieces]
     if rng.random() < 0.06:
         pieces = [(t if s else replace_words(t, SHORT, rng, 0.7), s) for t, s in pieces]
     if rng.random() < 0.06:
