@@ -132,8 +132,13 @@ def rate_at(progress, peak):
     return peak * min(progress / SHARE_WARMUP + 0.02, max(FINAL_SHARE, (1 - progress) / (1 - SHARE_WARMUP)), 1.0)
 
 
-def tokenizer_in(run_dir):
+def tokenizer_in(run_dir, init=None):
+    """The folder's tokenizer: that of the checkpoint gone on from, whose weights mean nothing with another."""
     path = run_dir / "tokenizer.json"
+    if init and not path.exists():
+        path.write_bytes((init.parent / "tokenizer.json").read_bytes())
+    if init and path.read_bytes() != (init.parent / "tokenizer.json").read_bytes():
+        raise ValueError(f"{path} is not the tokenizer of {init}")
     if not path.exists():
         support_tokenizer.train(SEED).save(str(path))
     return Tokenizer.from_file(str(path))
@@ -204,7 +209,7 @@ def main():
     model = Llama(SHAPES[args.which])
     if args.init:
         model.load_state_dict(torch.load(args.init)["model"])
-    encoder = support_tokenizer.ChatEncoder(tokenizer_in(args.run_dir))
+    encoder = support_tokenizer.ChatEncoder(tokenizer_in(args.run_dir, args.init))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
     def save(step):
