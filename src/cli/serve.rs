@@ -51,7 +51,8 @@ async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
     println!("\ntry it:\n");
     let has_remote = live.upstreams().any(|name| !live.upstream(name).is_local());
     if live.upstreams().next().is_some() {
-        let question = if has_remote { "What is the capital of France?" } else { "Where is my order 48213?" };
+        let question =
+            if has_remote { "What is the capital of France?" } else { "How long does delivery take?" };
         println!(
             "  curl -i {url}/chat/completions -H 'content-type: application/json' \\\n    \
              -d '{{\"model\":\"auto\",\"messages\":[{{\"role\":\"user\",\"content\":\"{question}\"}}]}}'\n"

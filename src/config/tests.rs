@@ -25,6 +25,7 @@ fn the_embedded_default_needs_nothing_and_listens_on_loopback_only() {
 
     assert!(config.server.listen.ip().is_loopback());
     assert!(config.upstreams.values().all(|upstream| upstream.is_off() || upstream.is_local()));
+    assert_eq!(config.upstreams.values().filter(|upstream| upstream.is_local()).count(), 1);
     assert!(config.teams.is_empty() && config.keys.is_empty());
 }
 

@@ -12,5 +12,6 @@ pub mod harness;
 mod answers;
 mod caching;
 mod degraded;
+mod local;
 mod money;
 mod routing;

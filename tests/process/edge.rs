@@ -206,6 +206,33 @@ async fn metrics_follow_the_generative_ai_conventions() {
 }
 
 #[tokio::test]
+async fn metrics_tell_how_busy_a_local_model_is_and_what_it_did() {
+    let fake = FakeUpstream::start();
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/router-models/support-assistant");
+    let local = format!(
+        "[upstreams.house]\ndialect = 'local'\nmodel_dir = '{dir}'\n[routes.house]\nupstreams = ['house']\n"
+    );
+    let gateway = Home::new(&config(&fake, &local)).start().await;
+    let mut question = ask("where is my order?");
+    question["model"] = "house".into();
+    assert_eq!(gateway.chat(&question).await.status, 200);
+
+    let metrics = gateway.get("/metrics").await;
+
+    for line in [
+        "stiver_local_running{upstream=\"house\"} 0",
+        "stiver_local_waiting{upstream=\"house\"} 0",
+        "stiver_local_first_token_seconds_count{upstream=\"house\"} 1",
+        "stiver_local_inter_token_seconds_count{upstream=\"house\"} 1",
+        "stiver_local_drafted_tokens_total{upstream=\"house\"} 0",
+        "stiver_calls_total{endpoint=\"chat\",route=\"house\",path=\"local\",outcome=\"ok\"} 1",
+    ] {
+        let text = metrics.text();
+        assert!(text.lines().any(|known| known == line), "{line}\nis not in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_made_while_the_gateway_runs_closes_the_door_and_a_revoked_one_is_refused() {
     let fake = FakeUpstream::start();
     let home = Home::new(&config(&fake, ""));

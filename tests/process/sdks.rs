@@ -72,4 +72,25 @@ async fn both_sdks_see_the_same_through_the_gateway() {
     assert!(output.status.success(), "{}\n{complaints}\n{}", failed.join("\n"), gateway.stderr.text());
     assert_eq!(said.lines().filter(|line| line.ends_with(" passed, 0 failed")).count(), 2, "{said}");
     assert!(said.lines().filter(|line| line.starts_with("ok    gateway")).count() > 50, "{said}");
+    drop(gateway);
+    ask_the_embedded_default().await;
+}
+
+/// Follows the suites in one test, because they install the SDK.
+async fn ask_the_embedded_default() {
+    let home = Home::empty();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("router-models");
+    std::os::unix::fs::symlink(models, home.path().join("router-models")).expect("the folder is empty");
+    let gateway = home.start().await;
+
+    let mut suite = Command::new(target().join("clients/venv/bin/python"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/local.py");
+    suite.arg("-B").arg(script).arg(gateway.url("/v1")).kill_on_drop(true);
+    let output = tokio::time::timeout(INSTALL_AND_RUN, suite.output()).await;
+    let output = output.expect("the suite ends").expect("the SDK is installed");
+
+    let (said, complaints) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}\n{complaints}\n{}", gateway.stderr.text());
+    assert!(said.trim_end().ends_with(" passed, 0 failed"), "{said}");
 }
