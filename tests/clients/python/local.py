@@ -12,7 +12,7 @@ import json
 import sys
 
 import openai
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 CASES = []
 
@@ -66,14 +66,15 @@ def log_probabilities_and_several_choices_are_read_by_the_sdk(client):
 
 
 class Parcel(BaseModel):
-    number: int
+    # Bounded, because a small model would write digits without an end.
+    number: int = Field(ge=0, le=99_999)
     is_late: bool
 
 
 @case
 def a_structured_output_is_parsed_into_its_class(client):
     messages = [{"role": "user", "content": "Is order 48213 late?"}]
-    parsed = client.chat.completions.parse(model="auto", messages=messages, response_format=Parcel, max_tokens=60)
+    parsed = client.chat.completions.parse(model="auto", messages=messages, response_format=Parcel, max_tokens=600)
     assert isinstance(parsed.choices[0].message.parsed, Parcel), parsed
 
 
