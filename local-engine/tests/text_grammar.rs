@@ -42,8 +42,9 @@ impl Model {
     fn generate(&self, constraint: &mut dyn Constraint, seed: u64, takes_forced: bool) -> (String, Vec<u32>) {
         let vocabulary = self.tokenizer.vocabulary();
         let closes = |token: &u32| {
-            let last = vocabulary.bytes(*token).and_then(|bytes| bytes.last());
-            last.is_some_and(|last| b"\"}]!".contains(last))
+            let bytes = vocabulary.bytes(*token).unwrap_or_default();
+            bytes.last().is_some_and(|last| b"\"}]!".contains(last))
+                && !bytes.iter().any(|byte| b"{[,".contains(byte))
         };
         let closing: Vec<u32> = (0..vocabulary.len() as u32).filter(closes).collect();
         let sampler =
@@ -349,6 +350,14 @@ fn chained(n: usize) -> Value {
     json!({"$ref": "#/$defs/d0", "$defs": links})
 }
 
+/// A schema so deep, half of it where a reference leads.
+fn chained_at(name: &str, depth: usize) -> Value {
+    let half = nested(depth / 2);
+    let first =
+        (0..depth / 2).fold(json!({ "$ref": format!("#/{name}") }), |inner, _| json!({"items": inner}));
+    json!({"allOf": [first], name: half})
+}
+
 fn of_n_properties(n: usize) -> Value {
     let properties: serde_json::Map<String, Value> =
         (0..n).map(|i| (format!("p{i}"), json!({"type": "null"}))).collect();
@@ -368,6 +377,8 @@ fn hostile_grammars_are_refused_and_their_neighbours_are_not() {
             "maxLength",
         ),
         (schema(json!({"minItems": 3})), schema(json!({"items": {"minItems": 1e9}})), "minItems"),
+        (schema(chained_at("a~1%", 10)), schema(chained_at("a~1%", 280)), "deeper than 256"),
+        (schema(chained_at("", 10)), schema(chained_at("", 280)), "deeper than 256"),
         (schema(of_n_properties(60)), schema(of_n_properties(501)), "501 properties"),
         (schema(pattern(100)), schema(pattern(5001)), "written out"),
         (schema(json!({"enum": ["x"]})), schema(json!({"enum": vec!["x"; 2_001]})), "2000 values"),
