@@ -8,13 +8,15 @@
 //!   activations  rows in eight bits                         kernels      sixteen outputs by sixteen rows
 //!   kv           pages of keys and values                   matmul       products, shared out over threads
 //!   pool         the threads                                attention    rows through pages
-//!   memory       large arrays                               ops          norms and gates
+//!   memory       large arrays, and how much there is        ops          norms and gates
+//!   aligned      arrays at cache lines
 //!   model        all weights                                decoder      one step
 //! ```
 //!
 //! Invariants: as [`Backend`]'s, to the bit: also between the tiers of instructions.
 
 mod activations;
+mod aligned;
 mod attention;
 mod decoder;
 mod kernels;
@@ -185,7 +187,7 @@ impl Backend for Cpu {
             scratch: &mut self.scratch,
             chunks,
         };
-        Ok(step.run(logits)?)
+        step.run(logits)
     }
 }
 

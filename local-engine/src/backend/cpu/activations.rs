@@ -12,8 +12,9 @@
 
 use std::ops::Range;
 
+use super::aligned::Aligned;
 use super::layout::{BLOCK, MAX_CHUNK};
-use super::pool::{Chunks, Columns};
+use super::pool::{Columns, Pool, Strip, TaskPanicked};
 use super::simd::Simd;
 
 /// The most rows of a panel.
@@ -55,14 +56,14 @@ pub(crate) struct Activations {
     n_rows: usize,
     /// Rows that a panel has room for.
     panel_rows: usize,
-    blocks: Vec<Block>,
-    scales: Vec<BlockScale>,
+    blocks: Aligned<Block>,
+    scales: Aligned<BlockScale>,
     /// Of the scaled numbers of each chunk, for the weights' zeros.
-    sums: Vec<f32>,
+    sums: Aligned<f32>,
 }
 
 /// What a kernel multiplies by: up to sixteen rows.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Panel<'a> {
     pub(crate) n_rows: usize,
     /// From a block of a row to the next block of the row.
@@ -94,6 +95,15 @@ impl Activations {
         self.chunk
     }
 
+    pub(crate) fn n_chunks(&self) -> usize {
+        self.n_in / self.chunk
+    }
+
+    /// What a kernel reads of a panel.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_rows * self.n_in / BLOCK * (size_of::<Block>() + size_of::<BlockScale>())
+    }
+
     pub(crate) fn n_panels(&self) -> usize {
         self.n_rows.div_ceil(self.panel_rows)
     }
@@ -116,82 +126,118 @@ impl Activations {
         }
     }
 
-    /// All chunks of a panel's rows in each part.
-    pub(crate) fn by_panel(&mut self) -> (Layout, ByPanel<'_>) {
-        let layout = self.layout();
-        let (of_blocks, of_chunks) =
-            (self.n_in / BLOCK * layout.stride, self.n_in / self.chunk * layout.stride);
-        let scales = (Chunks::new(&mut self.scales, of_blocks), Chunks::new(&mut self.sums, of_chunks));
-        (layout, (Chunks::new(&mut self.blocks, of_blocks), scales))
+    /// Runs `task` once for each row, on all threads; it writes the row.
+    pub(crate) fn for_each_row(
+        &mut self,
+        pool: &mut Pool,
+        task: impl Fn(usize, RowMut<'_, '_>) + Sync,
+    ) -> Result<(), TaskPanicked> {
+        let (n_rows, layout, stride) = (self.n_rows, self.layout(), self.panel_rows);
+        let strips_of_panel = stride.div_ceil(ROWS_OF_LINE);
+        let scales = (
+            Columns::new(&mut self.scales, stride, ROWS_OF_LINE).in_bands(layout.n_blocks),
+            Columns::new(&mut self.sums, stride, ROWS_OF_LINE).in_bands(layout.n_chunks()),
+        );
+        let blocks = Columns::new(&mut self.blocks, stride, ROWS_OF_LINE).in_bands(layout.n_blocks);
+        pool.for_each((blocks, scales), |part_idx, (mut blocks, (mut scales, mut sums))| {
+            let first_column = part_idx % strips_of_panel * ROWS_OF_LINE;
+            let first_row = part_idx / strips_of_panel * stride + first_column;
+            for column in 0..ROWS_OF_LINE.min(stride - first_column).min(n_rows.saturating_sub(first_row)) {
+                let (blocks, scales, sums) = (&mut blocks, &mut scales, &mut sums);
+                task(first_row + column, RowMut { layout, column, blocks, scales, sums });
+            }
+        })
     }
 
-    /// One chunk of all panels' rows in each part.
-    pub(crate) fn by_chunk(&mut self) -> (Layout, ByChunk<'_>) {
-        let layout = self.layout();
-        let (of_blocks, of_chunks) =
-            (self.n_in / BLOCK * layout.stride, self.n_in / self.chunk * layout.stride);
-        let wide = layout.chunk_blocks * layout.stride;
-        let sums = Columns::new(&mut self.sums, of_chunks, layout.stride);
-        let scales = (Columns::new(&mut self.scales, of_blocks, wide), sums);
-        (layout, (Columns::new(&mut self.blocks, of_blocks, wide), scales))
+    /// One chunk of some panels' rows in each part: first all chunks of the first panels, then of the next.
+    pub(crate) fn by_chunk(&mut self, n_panels: usize) -> (Layout, ByChunk<'_>) {
+        let (layout, stride) = (self.layout(), self.panel_rows);
+        let (of_blocks, of_chunks) = (layout.n_blocks * stride, layout.n_chunks() * stride);
+        let sums = Columns::new(&mut self.sums, of_chunks, stride).in_bands(n_panels);
+        let wide = layout.chunk_blocks * stride;
+        let scales = Columns::new(&mut self.scales, of_blocks, wide).in_bands(n_panels);
+        (layout, (Columns::new(&mut self.blocks, of_blocks, wide).in_bands(n_panels), (scales, sums)))
     }
 
     fn layout(&self) -> Layout {
-        Layout { stride: self.panel_rows, chunk_blocks: self.chunk / BLOCK }
+        Layout { stride: self.panel_rows, n_blocks: self.n_in / BLOCK, chunk_blocks: self.chunk / BLOCK }
     }
 }
 
-pub(crate) type ByPanel<'a> = (Chunks<'a, Block>, (Chunks<'a, BlockScale>, Chunks<'a, f32>));
 pub(crate) type ByChunk<'a> = (Columns<'a, Block>, (Columns<'a, BlockScale>, Columns<'a, f32>));
+
+/// Rows whose scales are in one cache line, and whose blocks are in two: as few as threads can share out
+/// without writing a line in common.
+const ROWS_OF_LINE: usize = 64 / size_of::<BlockScale>();
 
 /// How the rows of a panel lie.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     stride: usize,
+    n_blocks: usize,
     chunk_blocks: usize,
 }
 
 impl Layout {
-    /// The rows of a panel, of so many in all.
-    pub(crate) fn rows_of(self, panel_idx: usize, n_rows: usize) -> Range<usize> {
-        let first = panel_idx * self.stride;
-        first..(first + self.stride).min(n_rows)
+    fn n_chunks(self) -> usize {
+        self.n_blocks / self.chunk_blocks
     }
 }
 
-/// Some chunks of a panel's rows, to be written.
-pub(crate) struct PanelMut<'a> {
+/// A row, to be written.
+pub(crate) struct RowMut<'a, 'b> {
+    layout: Layout,
+    column: usize,
+    blocks: &'b mut Strip<'a, Block>,
+    scales: &'b mut Strip<'a, BlockScale>,
+    sums: &'b mut Strip<'a, f32>,
+}
+
+impl RowMut<'_, '_> {
+    /// Quantises the row, chunk by chunk: `fill` writes the numbers from an input on.
+    #[inline(always)]
+    pub(crate) fn write<S: Simd>(&mut self, simd: S, fill: impl Fn(usize, &mut [f32])) {
+        let Layout { chunk_blocks, .. } = self.layout;
+        let mut values = [0.0; MAX_CHUNK];
+        let values = &mut values[..chunk_blocks * BLOCK];
+        for chunk_idx in 0..self.layout.n_chunks() {
+            fill(chunk_idx * values.len(), values);
+            let mut sum = 0.0;
+            for (idx, values) in values.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let at = chunk_idx * chunk_blocks + idx;
+                let block = &mut self.blocks.row_mut(at)[self.column];
+                let (scale, of_block) = quantise(simd, values, block);
+                self.scales.row_mut(at)[self.column] = scale;
+                sum += of_block;
+            }
+            self.sums.row_mut(chunk_idx)[self.column] = sum;
+        }
+    }
+}
+
+/// A chunk of a panel's rows, to be written.
+pub(crate) struct ChunkMut<'a> {
     pub(crate) layout: Layout,
     pub(crate) blocks: &'a mut [Block],
     pub(crate) scales: &'a mut [BlockScale],
     pub(crate) sums: &'a mut [f32],
 }
 
-impl PanelMut<'_> {
-    /// Quantises a whole row, chunk by chunk: `fill` writes the numbers from an input on.
+impl ChunkMut<'_> {
+    /// Quantises a block of a row; those of a row are written in order.
     #[inline(always)]
-    pub(crate) fn write_row<S: Simd>(&mut self, simd: S, row_idx: usize, fill: impl Fn(usize, &mut [f32])) {
-        let mut values = [0.0; MAX_CHUNK];
-        let values = &mut values[..self.layout.chunk_blocks * BLOCK];
-        for chunk_idx in 0..self.sums.len() / self.layout.stride {
-            fill(chunk_idx * values.len(), values);
-            self.write(simd, row_idx, chunk_idx, values);
-        }
-    }
-
-    /// Quantises a chunk of a row.
-    #[inline(always)]
-    pub(crate) fn write<S: Simd>(&mut self, simd: S, row_idx: usize, chunk_idx: usize, values: &[f32]) {
-        let Layout { stride, chunk_blocks } = self.layout;
-        let (blocks, _) = values.as_chunks::<BLOCK>();
-        let mut sum = 0.0;
-        for (block_idx, values) in blocks.iter().enumerate() {
-            let at = (chunk_idx * chunk_blocks + block_idx) * stride + row_idx;
-            let (scale, of_block) = quantise(simd, values, &mut self.blocks[at]);
-            self.scales[at] = scale;
-            sum += of_block;
-        }
-        self.sums[chunk_idx * stride + row_idx] = sum;
+    pub(crate) fn write_block<S: Simd>(
+        &mut self,
+        simd: S,
+        row_idx: usize,
+        block_idx: usize,
+        values: &[f32; BLOCK],
+    ) {
+        let at = block_idx * self.layout.stride + row_idx;
+        let (scale, sum) = quantise(simd, values, &mut self.blocks[at]);
+        self.scales[at] = scale;
+        let before = if block_idx == 0 { 0.0 } else { self.sums[row_idx] };
+        self.sums[row_idx] = before + sum;
     }
 }
 
@@ -199,21 +245,11 @@ impl PanelMut<'_> {
 #[inline(always)]
 fn quantise<S: Simd>(simd: S, values: &[f32; BLOCK], block: &mut Block) -> (BlockScale, f32) {
     let values = simd.load(values);
-    let exponent = exponent_of(simd.max_of_lanes(simd.abs(values)));
-    let inverse = simd.splat(f32::from_bits(((127 - exponent) as u32) << 23));
-    simd.store_i8(simd.mul(values, inverse), &mut block.0);
-    let sum: i32 = block.0.iter().map(|q| i32::from(*q)).sum();
-    let scale = f32::from_bits(((127 + exponent) as u32) << 23);
-    let magic = MAGIC * scale;
-    (BlockScale { magic, byte_start: magic.to_bits() as i32 - 128 * sum }, sum as f32 * scale)
-}
-
-/// The least exponent with which numbers up to `greatest` fit into -127..=127; far from f32's ends, so that
-/// no product of scales overflows.
-fn exponent_of(greatest: f32) -> i32 {
-    let step = greatest * (1.0 / 127.0);
-    let above = i32::from(step.to_bits() & 0x7f_ffff != 0);
-    ((step.to_bits() >> 23) as i32 - 127 + above).clamp(-100, 100)
+    let (step, inverse) = simd.step_of_bytes(values);
+    let sum = simd.store_i8(simd.mul(values, inverse), &mut block.0);
+    let step = simd.first_lane(step);
+    let magic = MAGIC * step;
+    (BlockScale { magic, byte_start: magic.to_bits() as i32 - 128 * sum }, sum as f32 * step)
 }
 
 #[cfg(test)]

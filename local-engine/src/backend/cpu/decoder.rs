@@ -6,51 +6,75 @@
 //! Invariants: what is computed of a token depends on the tokens before it alone; nothing is allocated
 //! by a step that is no larger than one before it.
 
-use super::activations::{Activations, PanelMut};
+use super::activations::Activations;
+use super::aligned::Aligned;
 use super::attention::{TILE_ROWS, Tile, attend};
-use super::kv::{PageId, Pages};
+use super::kv::Pages;
 use super::matmul::{Device, Into};
 use super::model::{Layer, Model};
 use super::ops;
-use super::pool::{Chunks, Pool, Ranges, TaskPanicked};
-use super::simd::{LANES, Tier, with_tier};
-use crate::backend::{BLOCK_TOKENS, Chunk, Logits};
+use super::pool::{Chunks, Distinct, Pool, Ranges, TaskPanicked};
+use super::simd::{LANES, Simd, Tier, with_tier};
+use crate::backend::{BLOCK_TOKENS, BackendError, Chunk, Logits};
 use crate::model::RopeTable;
 
 /// What a step works on, kept from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// The residual stream, `[token][n_hidden]`.
-    hidden: Vec<f32>,
+    hidden: Aligned<f32>,
     /// Queries, keys and values side by side, `[token]`.
-    qkv: Vec<f32>,
-    /// What heads took from the values, `[kv head][token][head of the group][head_dim]`.
-    attended: Vec<f32>,
+    qkv: Aligned<f32>,
+    /// What heads took from the values, `[tile][kv head][token][head of the group][head_dim]`.
+    attended: Aligned<f32>,
+    /// Room for the queries of each task, in an order of its own.
+    queries: Aligned<f32>,
     /// The rows that want logits.
     last_hidden: Vec<f32>,
     input: Activations,
     gated: Activations,
     tokens: Vec<Token>,
-    tiles: Vec<Task>,
-    tile_ends: Vec<usize>,
+    written: Written,
+    tiles: Vec<TokenTile>,
+    tasks: Vec<Task>,
+    /// Where each task's outputs end.
+    task_ends: Vec<usize>,
+}
+
+/// The blocks that a step writes.
+#[derive(Debug, Default)]
+struct Written {
+    blocks: Distinct,
+    /// Where the tokens of each end in the flattened batch.
+    token_ends: Vec<usize>,
+    /// The same, in numbers of their rows.
+    row_ends: Vec<usize>,
 }
 
 /// A token of the flattened batch.
 #[derive(Debug, Clone, Copy)]
 struct Token {
-    chunk_idx: usize,
+    tile_idx: usize,
     position: usize,
 }
 
-/// Query rows of a chunk, for one head of keys and values.
+/// Consecutive tokens of a chunk that attend together.
+#[derive(Debug, Clone, Copy)]
+struct TokenTile {
+    chunk_idx: usize,
+    /// Of the first token.
+    position: usize,
+    /// Its place in the flattened batch.
+    first_token: usize,
+    n_tokens: usize,
+}
+
+/// Query rows of a tile's tokens, for one head of keys and values.
 #[derive(Debug, Clone, Copy)]
 struct Task {
-    chunk_idx: usize,
-    /// Of the flattened batch, the first of the chunk.
-    first_token: usize,
+    tile_idx: usize,
     kv_head: usize,
     first_row: usize,
-    n_rows: usize,
 }
 
 /// All that a step needs.
@@ -65,15 +89,17 @@ pub(crate) struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(crate) fn run(&mut self, logits: &mut Logits) -> Result<(), TaskPanicked> {
+    pub(crate) fn run(&mut self, logits: &mut Logits) -> Result<(), BackendError> {
         let model = self.model;
+        if !self.lay_out_blocks() {
+            return Err(BackendError::Unsupported("two chunks write the same block".to_owned()));
+        }
         self.lay_out();
         self.embed()?;
         for (layer_idx, layer) in model.layers.iter().enumerate() {
             self.normed_input(&layer.attention_norm, layer.qkv.chunk())?;
             self.project_qkv(layer)?;
-            self.rotate(layer)?;
-            self.keep(layer_idx, layer);
+            self.rotate_and_keep(layer_idx, layer)?;
             self.attend(layer_idx, layer)?;
             self.attended_input(layer.o.chunk())?;
             self.add_to_hidden(layer, false)?;
@@ -81,7 +107,7 @@ impl Step<'_> {
             self.gate(layer)?;
             self.add_to_hidden(layer, true)?;
         }
-        self.head(logits)
+        Ok(self.head(logits)?)
     }
 
     fn device(&mut self) -> (Device<'_>, &mut Scratch) {
@@ -89,45 +115,69 @@ impl Step<'_> {
         (device, self.scratch)
     }
 
+    /// The blocks that the chunks write, and where the tokens of each end; no two may write the same.
+    fn lay_out_blocks(&mut self) -> bool {
+        let Written { blocks, token_ends, .. } = &mut self.scratch.written;
+        token_ends.clear();
+        let mut first_token = 0;
+        for chunk in self.chunks {
+            let end = chunk.start + chunk.tokens.len();
+            for page_idx in chunk.start / BLOCK_TOKENS..end.div_ceil(BLOCK_TOKENS) {
+                token_ends.push(first_token + end.min((page_idx + 1) * BLOCK_TOKENS) - chunk.start);
+            }
+            first_token += chunk.tokens.len();
+        }
+        blocks.replace(self.chunks.iter().flat_map(|chunk| {
+            let end = chunk.start + chunk.tokens.len();
+            let written = chunk.start / BLOCK_TOKENS..end.div_ceil(BLOCK_TOKENS);
+            chunk.blocks[written].iter().map(|block| block.index())
+        }))
+    }
+
     /// Flattens the batch, and cuts its attention into tasks.
     fn lay_out(&mut self) {
         let hparams = &self.model.hparams;
         let scratch = &mut *self.scratch;
+        let n_tokens: usize = self.chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         scratch.tokens.clear();
-        for (chunk_idx, chunk) in self.chunks.iter().enumerate() {
-            let positions = chunk.start..chunk.start + chunk.tokens.len();
-            scratch.tokens.extend(positions.map(|position| Token { chunk_idx, position }));
-        }
-        let n_tokens = scratch.tokens.len();
         scratch.hidden.resize(n_tokens * hparams.n_hidden, 0.0);
         scratch.attended.resize(n_tokens * hparams.n_heads * hparams.head_dim, 0.0);
+        scratch.queries.resize(scratch.attended.len(), 0.0);
         scratch.tiles.clear();
-        scratch.tile_ends.clear();
+        scratch.tasks.clear();
+        scratch.task_ends.clear();
         let n_sharing = hparams.n_heads / hparams.n_kv_heads;
-        let mut end = 0;
-        for kv_head in 0..hparams.n_kv_heads {
-            let mut first_token = 0;
-            for (chunk_idx, chunk) in self.chunks.iter().enumerate() {
-                let n_of_chunk = chunk.tokens.len() * n_sharing;
-                for first_row in (0..n_of_chunk).step_by(TILE_ROWS) {
-                    let n_rows = TILE_ROWS.min(n_of_chunk - first_row);
-                    end += n_rows * hparams.head_dim;
-                    scratch.tiles.push(Task { chunk_idx, first_token, kv_head, first_row, n_rows });
-                    scratch.tile_ends.push(end);
+        // Few rows are spread over the threads; many share what they read.
+        let tile_rows = (n_tokens * hparams.n_heads / self.pool.n_threads()).clamp(1, TILE_ROWS);
+        let tile_tokens = (tile_rows / n_sharing).max(1);
+        let (mut first_token, mut end) = (0, 0);
+        for (chunk_idx, chunk) in self.chunks.iter().enumerate() {
+            for tile in (0..chunk.tokens.len()).step_by(tile_tokens) {
+                let n_of_tile = tile_tokens.min(chunk.tokens.len() - tile);
+                let (tile_idx, position) = (scratch.tiles.len(), chunk.start + tile);
+                scratch.tiles.push(TokenTile { chunk_idx, position, first_token, n_tokens: n_of_tile });
+                scratch.tokens.extend((0..n_of_tile).map(|idx| Token { tile_idx, position: position + idx }));
+                first_token += n_of_tile;
+                for kv_head in 0..hparams.n_kv_heads {
+                    for first_row in (0..n_of_tile * n_sharing).step_by(tile_rows) {
+                        end += tile_rows.min(n_of_tile * n_sharing - first_row) * hparams.head_dim;
+                        scratch.tasks.push(Task { tile_idx, kv_head, first_row });
+                        scratch.task_ends.push(end);
+                    }
                 }
-                first_token += chunk.tokens.len();
             }
         }
     }
 
     fn embed(&mut self) -> Result<(), TaskPanicked> {
         let (n_hidden, embedding) = (self.model.hparams.n_hidden, &self.model.embedding);
-        let (chunks, tokens) = (self.chunks, &self.scratch.tokens);
-        let rows = Chunks::new(&mut self.scratch.hidden, ROWS_PER_TASK * n_hidden);
+        let chunks = self.chunks;
+        let Scratch { tokens, tiles, hidden, .. } = &mut *self.scratch;
+        let rows = Chunks::new(hidden, ROWS_PER_TASK * n_hidden);
         self.pool.for_each(rows, |task_idx, rows| {
             for (idx, row) in rows.chunks_exact_mut(n_hidden).enumerate() {
                 let token = tokens[task_idx * ROWS_PER_TASK + idx];
-                let chunk = &chunks[token.chunk_idx];
+                let chunk = &chunks[tiles[token.tile_idx].chunk_idx];
                 let token_id = chunk.tokens[token.position - chunk.start];
                 embedding.read_floats(token_id as usize * n_hidden, row);
             }
@@ -148,77 +198,74 @@ impl Step<'_> {
         device.project(&layer.qkv, &scratch.input, &mut scratch.qkv, Into::Replaced)
     }
 
-    /// Norms the heads of queries and keys where the model does, and turns them to their positions.
-    fn rotate(&mut self, layer: &Layer) -> Result<(), TaskPanicked> {
+    /// Norms the heads of queries and keys where the model does, turns them to their positions, and keeps
+    /// keys and values: a task for each block that is written.
+    fn rotate_and_keep(&mut self, layer_idx: usize, layer: &Layer) -> Result<(), TaskPanicked> {
         let hparams = &self.model.hparams;
-        let (head_dim, eps, tier, rope) = (hparams.head_dim, hparams.norm_eps, self.tier, self.rope);
-        let width = layer.qkv.n_columns();
-        let heads = [
-            (0, hparams.n_heads, &layer.q_norm),
-            (layer.qkv.column_of(1), hparams.n_kv_heads, &layer.k_norm),
-        ];
-        let tokens = &self.scratch.tokens;
-        let rows = Chunks::new(&mut self.scratch.qkv, ROWS_PER_TASK * width);
-        self.pool.for_each(rows, |task_idx, rows| {
-            for (idx, row) in rows.chunks_exact_mut(width).enumerate() {
-                let token = tokens[task_idx * ROWS_PER_TASK + idx];
-                for (first_column, n_heads, norm) in heads {
-                    for head in row[first_column..][..n_heads * head_dim].chunks_exact_mut(head_dim) {
-                        if let Some(weights) = norm {
-                            with_tier!(tier, simd => ops::rms_norm(simd, head, weights, eps));
-                        }
-                        rope.apply(token.position, head);
-                    }
+        let (head_dim, n_kv_heads, eps) = (hparams.head_dim, hparams.n_kv_heads, hparams.norm_eps);
+        let (tier, rope, width) = (self.tier, self.rope, layer.qkv.n_columns());
+        let (keys_at, values_at) = (layer.qkv.column_of(1), layer.qkv.column_of(2));
+        let Scratch { tokens, qkv, written, .. } = &mut *self.scratch;
+        let turn = |heads: &mut [f32], norm: &Option<Vec<f32>>, position: usize| {
+            for head in heads.chunks_exact_mut(head_dim) {
+                if let Some(weights) = norm {
+                    with_tier!(tier, simd => ops::rms_norm(simd, head, weights, eps));
                 }
+                rope.apply(position, head);
+            }
+        };
+        written.row_ends.clear();
+        written.row_ends.extend(written.token_ends.iter().map(|end| end * width));
+        let rows = Ranges::new(qkv, &written.row_ends);
+        let is_shared = tokens.len() >= FEW_TOKENS;
+        let (here, layer_blocks) = ((&mut *self.pool, is_shared), (layer_idx, &written.blocks));
+        self.pages.for_each_block(here, layer_blocks, rows, |task_idx, rows, mut block| {
+            let end = written.token_ends[task_idx];
+            let tokens = &tokens[end - rows.len() / width..end];
+            for (token, row) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
+                let (queries, keys_and_values) = row.split_at_mut(keys_at);
+                let (keys, values) = keys_and_values.split_at_mut(values_at - keys_at);
+                turn(queries, &layer.q_norm, token.position);
+                turn(keys, &layer.k_norm, token.position);
+                let slot = token.position % BLOCK_TOKENS;
+                let pairs = keys.chunks_exact(head_dim).zip(values.chunks_exact(head_dim)).take(n_kv_heads);
+                with_tier!(tier, simd => simd.run(|| {
+                    pairs.enumerate().for_each(|(head, pair)| block.write(simd, head, slot, pair));
+                }));
             }
         })
-    }
-
-    /// Keeps the tokens' keys and values in their pages.
-    fn keep(&mut self, layer_idx: usize, layer: &Layer) {
-        let hparams = &self.model.hparams;
-        let (head_dim, scratch) = (hparams.head_dim, &*self.scratch);
-        let (keys_at, values_at) = (layer.qkv.column_of(1), layer.qkv.column_of(2));
-        for (token, row) in scratch.tokens.iter().zip(scratch.qkv.chunks_exact(layer.qkv.n_columns())) {
-            let block = self.chunks[token.chunk_idx].blocks[token.position / BLOCK_TOKENS].index();
-            for head in 0..hparams.n_kv_heads {
-                let key = &row[keys_at + head * head_dim..][..head_dim];
-                let value = &row[values_at + head * head_dim..][..head_dim];
-                let id = PageId { layer: layer_idx, block, head };
-                self.pages.write(id, token.position % BLOCK_TOKENS, key, value);
-            }
-        }
     }
 
     fn attend(&mut self, layer_idx: usize, layer: &Layer) -> Result<(), TaskPanicked> {
         let hparams = &self.model.hparams;
         let (head_dim, n_sharing) = (hparams.head_dim, hparams.n_heads / hparams.n_kv_heads);
         let (tier, pages, chunks, width) = (self.tier, &*self.pages, self.chunks, layer.qkv.n_columns());
-        let softness = 1.0 / (head_dim as f32).sqrt();
-        let Scratch { qkv, attended, tiles, tile_ends, .. } = &mut *self.scratch;
+        // Scores are logarithms to the base of two.
+        let softness = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+        let Scratch { qkv, attended, queries, tiles, tasks, task_ends, .. } = &mut *self.scratch;
         let window = hparams.windows[layer_idx];
-        self.pool.for_each(Ranges::new(attended, tile_ends), |task_idx, sums| {
-            let task = tiles[task_idx];
-            let chunk = &chunks[task.chunk_idx];
-            let position_of = |row: usize| chunk.start + (task.first_row + row) / n_sharing;
-            let positions: [usize; TILE_ROWS] = std::array::from_fn(position_of);
-            let tile = Tile {
+        let rooms = (Ranges::new(attended, task_ends), Ranges::new(queries, task_ends));
+        self.pool.for_each(rooms, |task_idx, rooms| {
+            let Task { tile_idx, kv_head, first_row } = tasks[task_idx];
+            let tile = &tiles[tile_idx];
+            let positions: [usize; TILE_ROWS] =
+                std::array::from_fn(|row| tile.position + (first_row + row) / n_sharing);
+            let seen = Tile {
                 pages,
                 layer: layer_idx,
-                kv_head: task.kv_head,
-                blocks: chunk.blocks,
+                kv_head,
+                blocks: chunks[tile.chunk_idx].blocks,
                 window,
                 head_dim,
-                positions: &positions[..task.n_rows],
+                positions: &positions[..rooms.0.len() / head_dim],
             };
             let query = |row: usize, to: &mut [f32]| {
-                let row = task.first_row + row;
                 let (token, head) =
-                    (task.first_token + row / n_sharing, task.kv_head * n_sharing + row % n_sharing);
-                let from = &qkv[token * width + head * head_dim..][..head_dim];
+                    (tile.first_token + (first_row + row) / n_sharing, (first_row + row) % n_sharing);
+                let from = &qkv[token * width + (kv_head * n_sharing + head) * head_dim..][..head_dim];
                 to.iter_mut().zip(from).for_each(|(to, q)| *to = q * softness);
             };
-            with_tier!(tier, simd => attend(simd, &tile, query, sums));
+            with_tier!(tier, simd => attend(simd, &seen, query, rooms));
         })
     }
 
@@ -227,21 +274,21 @@ impl Step<'_> {
         let hparams = &self.model.hparams;
         let (tier, n_tokens) = (self.tier, self.scratch.tokens.len());
         let shared = hparams.n_heads / hparams.n_kv_heads * hparams.head_dim;
-        let Scratch { input, attended, .. } = &mut *self.scratch;
-        input.reset(n_tokens, hparams.n_heads * hparams.head_dim, chunk);
-        let (layout, by_panel) = input.by_panel();
-        self.pool.for_each(by_panel, |panel_idx, (blocks, (scales, sums))| {
-            let mut part = PanelMut { layout, blocks, scales, sums };
-            for (row_idx, token) in layout.rows_of(panel_idx, n_tokens).enumerate() {
-                let fill = |first: usize, values: &mut [f32]| {
-                    for (idx, values) in values.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                        let column = first + idx * LANES;
-                        let from = (column / shared * n_tokens + token) * shared + column % shared;
-                        values.copy_from_slice(&attended[from..][..LANES]);
-                    }
-                };
-                with_tier!(tier, simd => ops::quantise(simd, &mut part, row_idx, fill));
-            }
+        let Scratch { input, attended, tokens, tiles, .. } = &mut *self.scratch;
+        let n_in = hparams.n_heads * hparams.head_dim;
+        input.reset(n_tokens, n_in, chunk);
+        input.for_each_row(self.pool, |row_idx, row| {
+            let tile = &tiles[tokens[row_idx].tile_idx];
+            let of_tile = &attended[tile.first_token * n_in..][..tile.n_tokens * n_in];
+            let fill = |first: usize, values: &mut [f32]| {
+                for (idx, values) in values.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                    let column = first + idx * LANES;
+                    let row_of_head = column / shared * tile.n_tokens + row_idx - tile.first_token;
+                    let from = row_of_head * shared + column % shared;
+                    values.copy_from_slice(&of_tile[from..][..LANES]);
+                }
+            };
+            with_tier!(tier, simd => ops::quantise(simd, row, fill));
         })
     }
 
@@ -289,6 +336,9 @@ impl Step<'_> {
     }
 }
 
+/// Fewer than so many tokens are turned by the caller, in the time that telling the others takes.
+const FEW_TOKENS: usize = 4;
+
 /// Rows of a task of the cheap things.
 const ROWS_PER_TASK: usize = 16;
 
@@ -300,14 +350,9 @@ fn quantise_normed(
     (norm, chunk): ((&[f32], f32), usize),
     into: &mut Activations,
 ) -> Result<(), TaskPanicked> {
-    let n_rows = rows.len() / n_in;
-    into.reset(n_rows, n_in, chunk);
-    let (layout, by_panel) = into.by_panel();
-    pool.for_each(by_panel, |panel_idx, (blocks, (scales, sums))| {
-        let mut part = PanelMut { layout, blocks, scales, sums };
-        for (row_idx, row) in layout.rows_of(panel_idx, n_rows).enumerate() {
-            let row = &rows[row * n_in..][..n_in];
-            with_tier!(tier, simd => ops::quantise_normed(simd, row, norm, &mut part, row_idx));
-        }
+    into.reset(rows.len() / n_in, n_in, chunk);
+    into.for_each_row(pool, |row_idx, to| {
+        let row = &rows[row_idx * n_in..][..n_in];
+        with_tier!(tier, simd => ops::quantise_normed(simd, row, norm, to));
     })
 }

@@ -17,17 +17,26 @@ mod avx2;
 mod avx512;
 mod scalar;
 
-use super::activations::{PANEL_ROWS, Panel};
-use super::layout::TileRow;
+use super::activations::Panel;
+use super::layout::TileRows;
 use super::simd::{Lanes, Simd};
-
-/// Sixteen outputs of each row of a panel.
-pub(crate) type Outputs = [Lanes; PANEL_ROWS];
 
 /// A tier that multiplies.
 pub(crate) trait Multiply: Simd {
-    /// Writes the outputs of the panel's rows; what is in the others afterwards means nothing.
-    fn multiply(self, tile: &TileRow<'_>, panel: &Panel<'_>, outputs: &mut Outputs);
+    /// Writes the outputs of all rows of the panel for the first tile row, then for the next; there is
+    /// room for exactly those.
+    fn multiply(self, tiles: &TileRows<'_>, panel: &Panel<'_>, outputs: &mut [Lanes]);
+}
+
+/// What unchecked reads rely on, checked once for some tile rows.
+#[cfg(target_arch = "x86_64")]
+fn check(tiles: &TileRows<'_>, panel: &Panel<'_>, outputs: &[Lanes]) {
+    let n_blocks = tiles.n_chunks * tiles.chunk_blocks;
+    assert_eq!(outputs.len(), tiles.n_tiles() * panel.n_rows, "there is room for all outputs");
+    assert!(panel.n_rows <= panel.stride, "a panel has its rows");
+    assert!(panel.blocks.len() >= n_blocks * panel.stride, "a panel is as long as its weights");
+    assert!(panel.scales.len() >= n_blocks * panel.stride, "a panel is as long as its weights");
+    assert!(panel.sums.len() >= tiles.n_chunks * panel.stride, "a panel is as long as its weights");
 }
 
 #[cfg(test)]

@@ -3,18 +3,22 @@
 //! Multiplies nothing. A matrix is cut into rows of sixteen outputs, and a row of tiles is
 //!
 //! ```text
-//!   weights   for each block of 16 inputs: 2 vectors of nibbles, or 4 of bytes
-//!               nibbles: byte 4 * out + i of vector v is input 8v + i (low) and 8v + 4 + i (high)
-//!               bytes:   byte 4 * out + i of vector v is input 4v + i, plus 128
-//!   scales    for each chunk of inputs: 16 scales in f16, and for nibbles 16 zeros in bytes
-//!   unit      an f32, a power of two that all scales of the row are multiplied by
+//!   for each chunk of inputs:
+//!     weights   for each block of 16 inputs: 2 vectors of nibbles, or 4 of bytes
+//!                 nibbles: byte 4 * out + i of vector v is input 8v + i (low) and 8v + 4 + i (high)
+//!                 bytes:   byte 4 * out + i of vector v is input 4v + i, plus 128
+//!     scales    16 in f16, and for nibbles 16 zeros in bytes
+//!   unit        an f32, a power of two that all scales of the row are multiplied by
 //! ```
 //!
-//! filled up to whole vectors. A nibble times a signed activation is what one VNNI instruction does.
+//! Scales stand among the weights because memory is fastest in one stream; that vectors then lie across
+//! cache lines costs nothing that could be measured. A nibble times a signed activation is what one VNNI instruction does.
 //! Scales are normalised by their unit, so f16 holds those of any float type exactly that lie within 29
 //! binary orders of the greatest.
 //!
 //! Invariants: outputs past the edge have scale zero; bytes are 1 to 255, so none is -128 when centred.
+
+use std::ops::Range;
 
 use half::f16;
 
@@ -36,6 +40,9 @@ pub(crate) const PACKED_AT_ONCE: usize = 8;
 
 const VECTOR: usize = 64;
 
+/// Room for the unit; a multiple of sixteen, so that scales never lie across cache lines.
+pub(crate) const UNIT_BYTES: usize = 16;
+
 /// How a weight is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
@@ -54,16 +61,40 @@ pub(crate) struct Packed {
     pub(crate) offset: usize,
 }
 
-/// Sixteen outputs.
+/// Consecutive tile rows of a matrix.
 #[derive(Clone, Copy)]
-pub(crate) struct TileRow<'a> {
+pub(crate) struct TileRows<'a> {
     pub(crate) width: Width,
     /// Blocks in a chunk.
     pub(crate) chunk_blocks: usize,
-    pub(crate) weights: &'a [u8],
-    /// Scales, and zeros where there are any, chunk by chunk.
-    pub(crate) scales: &'a [u8],
-    pub(crate) unit: f32,
+    /// Chunks in a tile row.
+    pub(crate) n_chunks: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> TileRows<'a> {
+    pub(crate) fn n_tiles(&self) -> usize {
+        self.bytes.len() / self.tile_bytes()
+    }
+
+    pub(crate) fn tile_bytes(&self) -> usize {
+        self.n_chunks * self.width.chunk_bytes(self.chunk_blocks) + UNIT_BYTES
+    }
+
+    /// The weights and the scales of a chunk.
+    pub(crate) fn chunk(&self, tile_idx: usize, chunk_idx: usize) -> (&'a [u8], &'a [u8]) {
+        let n_bytes = self.width.chunk_bytes(self.chunk_blocks);
+        let chunk = &self.bytes[tile_idx * self.tile_bytes() + chunk_idx * n_bytes..][..n_bytes];
+        chunk.split_at(self.chunk_blocks * self.width.block_bytes())
+    }
+
+    /// What all scales of a tile row are multiplied by.
+    pub(crate) fn unit(&self, tile_idx: usize) -> f32 {
+        let end = (tile_idx + 1) * self.tile_bytes();
+        f32::from_le_bytes(
+            *self.bytes[end - UNIT_BYTES..].first_chunk().expect("a tile row ends in its unit"),
+        )
+    }
 }
 
 /// The longest chunk that a matrix can have.
@@ -101,23 +132,26 @@ impl Packed {
     }
 
     pub(crate) fn tile_bytes(&self) -> usize {
-        (self.weight_bytes() + self.scale_bytes() + size_of::<f32>()).next_multiple_of(VECTOR)
+        self.n_in / self.chunk * self.chunk_bytes() + UNIT_BYTES
     }
 
-    fn weight_bytes(&self) -> usize {
-        self.n_in / BLOCK * self.width.block_bytes()
+    fn chunk_bytes(&self) -> usize {
+        self.width.chunk_bytes(self.chunk / BLOCK)
     }
 
-    fn scale_bytes(&self) -> usize {
-        self.n_in / self.chunk * self.width.scale_bytes()
+    /// Where the scales of a chunk are in a tile row.
+    fn scales_at(&self, chunk_idx: usize) -> usize {
+        (chunk_idx + 1) * self.chunk_bytes() - self.width.scale_bytes()
     }
 
-    pub(crate) fn tile_row<'a>(&self, memory: &'a [u8], tile_idx: usize) -> TileRow<'a> {
-        let bytes = &memory[self.offset + tile_idx * self.tile_bytes()..][..self.tile_bytes()];
-        let (weights, bytes) = bytes.split_at(self.weight_bytes());
-        let (scales, bytes) = bytes.split_at(self.scale_bytes());
-        let unit = f32::from_le_bytes(*bytes.first_chunk().expect("a tile row ends in its unit"));
-        TileRow { width: self.width, chunk_blocks: self.chunk / BLOCK, weights, scales, unit }
+    pub(crate) fn tile_rows<'a>(&self, memory: &'a [u8], tiles: Range<usize>) -> TileRows<'a> {
+        let n_bytes = tiles.len() * self.tile_bytes();
+        TileRows {
+            width: self.width,
+            chunk_blocks: self.chunk / BLOCK,
+            n_chunks: self.n_in / self.chunk,
+            bytes: &memory[self.offset + tiles.start * self.tile_bytes()..][..n_bytes],
+        }
     }
 
     /// Writes the tile rows from `first_tile` on, as many as `bytes` has room for.
@@ -137,15 +171,14 @@ impl Packed {
         let n_tiles = bytes.len() / self.tile_bytes();
         let mut tile = Int4Tile::new(matrix.group_size);
         let mut scales = vec![Vec::new(); n_tiles];
-        let chunks_per_group = matrix.group_size / self.chunk;
         for group_idx in 0..matrix.n_groups() {
             for (idx, tile_row) in bytes.chunks_exact_mut(self.tile_bytes()).enumerate() {
                 matrix.read_tile((first_tile + idx) * LANES, group_idx, &mut tile);
-                let weights = group_idx * matrix.group_size * LANES / 2;
-                pack_nibbles(&tile.q, matrix.group_size, &mut tile_row[weights..]);
-                for _ in 0..chunks_per_group {
-                    let zeros_at =
-                        self.weight_bytes() + scales[idx].len() * Width::Int4.scale_bytes() + 2 * LANES;
+                for first_in in (0..matrix.group_size).step_by(self.chunk) {
+                    let at = scales[idx].len() * self.chunk_bytes();
+                    let of_chunk = first_in..first_in + self.chunk;
+                    pack_nibbles(&tile.q, matrix.group_size, of_chunk, &mut tile_row[at..]);
+                    let zeros_at = self.scales_at(scales[idx].len()) + 2 * LANES;
                     tile_row[zeros_at..][..LANES].copy_from_slice(&tile.zeros);
                     scales[idx].push(tile.scales);
                 }
@@ -172,10 +205,9 @@ impl Packed {
             let of_chunk: Lanes = std::array::from_fn(rounded);
             for (out, scale) in of_chunk.into_iter().enumerate() {
                 let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-                for (input, weight) in of_out(out).iter().enumerate() {
-                    let q = (weight * inverse).round_ties_even().clamp(-127.0, 127.0);
-                    let at = (first_in + input) / 4 * VECTOR + out * 4 + input % 4;
-                    tile_row[at] = (q as i16 + 128) as u8;
+                let vectors = tile_row[chunk_idx * self.chunk_bytes()..].chunks_exact_mut(VECTOR);
+                for (four, vector) in of_out(out).as_chunks::<4>().0.iter().zip(vectors) {
+                    vector[out * 4..][..4].copy_from_slice(&four.map(|weight| byte_of(weight * inverse)));
                 }
             }
             scales.push(of_chunk);
@@ -184,15 +216,14 @@ impl Packed {
     }
 
     fn write_scales(&self, scales: &[Lanes], unit: f32, tile_row: &mut [u8]) {
-        let (_, rest) = tile_row.split_at_mut(self.weight_bytes());
-        let (places, rest) = rest.split_at_mut(self.scale_bytes());
-        for (place, scales) in places.chunks_exact_mut(self.width.scale_bytes()).zip(scales) {
-            let (pairs, _) = place[..2 * LANES].as_chunks_mut::<2>();
+        for (chunk_idx, scales) in scales.iter().enumerate() {
+            let (pairs, _) = tile_row[self.scales_at(chunk_idx)..][..2 * LANES].as_chunks_mut::<2>();
             for (pair, scale) in pairs.iter_mut().zip(scales) {
                 *pair = f16::from_f32(scale / unit).to_le_bytes();
             }
         }
-        rest[..size_of::<f32>()].copy_from_slice(&unit.to_le_bytes());
+        let unit_at = tile_row.len() - UNIT_BYTES;
+        tile_row[unit_at..][..size_of::<f32>()].copy_from_slice(&unit.to_le_bytes());
     }
 }
 
@@ -205,6 +236,10 @@ impl Width {
         }
     }
 
+    fn chunk_bytes(self, n_blocks: usize) -> usize {
+        n_blocks * self.block_bytes() + self.scale_bytes()
+    }
+
     /// What the weights of a block take, for sixteen outputs.
     pub(crate) fn block_bytes(self) -> usize {
         match self {
@@ -212,6 +247,13 @@ impl Width {
             Self::Int8 => LANES * BLOCK,
         }
     }
+}
+
+/// The nearest whole number within 127 of zero, plus 128. Above 1.5 * 2^23 floats are whole numbers, and the
+/// lowest bits are theirs: many times faster than rounding on a processor that nothing is known of.
+fn byte_of(steps: f32) -> u8 {
+    let whole = steps.clamp(-127.0, 127.0) + 12_582_912.0;
+    (whole.to_bits() as u8).wrapping_add(128)
 }
 
 /// The power of two that brings the greatest scale to the upper end of f16's normal numbers.
@@ -223,11 +265,11 @@ fn unit_of(greatest_scale: f32) -> f32 {
     f32::from_bits(((exponent - 14).max(-126) + 127) as u32 * (1 << 23))
 }
 
-/// `q[out * n_in + input]` into vectors of eight inputs each.
-fn pack_nibbles(q: &[u8], n_in: usize, vectors: &mut [u8]) {
-    for (vector_idx, vector) in vectors.chunks_exact_mut(VECTOR).take(n_in / 8).enumerate() {
+/// Some inputs of `q[out * n_in + input]` into vectors of eight inputs each.
+fn pack_nibbles(q: &[u8], n_in: usize, inputs: Range<usize>, vectors: &mut [u8]) {
+    for (first_in, vector) in inputs.step_by(8).zip(vectors.chunks_exact_mut(VECTOR)) {
         for (out, bytes) in vector.chunks_exact_mut(4).enumerate() {
-            let eight = &q[out * n_in + 8 * vector_idx..][..8];
+            let eight = &q[out * n_in + first_in..][..8];
             for (input, byte) in bytes.iter_mut().enumerate() {
                 *byte = eight[input] | eight[4 + input] << 4;
             }

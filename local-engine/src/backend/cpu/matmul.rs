@@ -5,12 +5,14 @@
 //!
 //! Invariants: each output is computed by one task, from its row and its weights alone.
 
-use super::activations::{Activations, PANEL_ROWS, PanelMut};
-use super::kernels::{Multiply, Outputs};
-use super::layout::{Packed, TileRow};
+use std::ops::Range;
+
+use super::activations::{Activations, ChunkMut, PANEL_ROWS};
+use super::kernels::Multiply;
+use super::layout::{BLOCK, Packed, TileRows};
 use super::ops;
 use super::pool::{Columns, Pool, TaskPanicked};
-use super::simd::{LANES, Lanes, Simd, Tier, with_tier};
+use super::simd::{LANES, Lanes, Tier, with_tier};
 
 /// Matrices of the same inputs, side by side.
 #[derive(Debug)]
@@ -36,13 +38,20 @@ pub(crate) enum Into {
 }
 
 impl Into {
-    /// `row` may end within the tile.
-    fn write(self, outputs: &Lanes, row: &mut [f32]) {
-        match (self, row.first_chunk_mut::<LANES>()) {
-            (Self::Replaced, Some(row)) => *row = *outputs,
-            (Self::AddedTo, Some(row)) => row.iter_mut().zip(outputs).for_each(|(to, y)| *to += y),
-            (Self::Replaced, None) => row.iter_mut().zip(outputs).for_each(|(to, y)| *to = *y),
-            (Self::AddedTo, None) => row.iter_mut().zip(outputs).for_each(|(to, y)| *to += y),
+    /// Of a row, the outputs of some tile rows, `step` apart; the row may end within the last of them.
+    fn write(self, outputs: &[Lanes], step: usize, row: &mut [f32]) {
+        let (whole, rest) = row.as_chunks_mut::<LANES>();
+        let of_row = outputs.iter().step_by(step);
+        match self {
+            Self::Replaced => whole.iter_mut().zip(of_row.clone()).for_each(|(to, from)| *to = *from),
+            Self::AddedTo => {
+                for (to, from) in whole.iter_mut().zip(of_row.clone()) {
+                    to.iter_mut().zip(from).for_each(|(to, y)| *to += *y);
+                }
+            }
+        }
+        for (to, y) in rest.iter_mut().zip(of_row.skip(whole.len()).flatten()) {
+            *to = if self == Self::Replaced { *y } else { *to + *y };
         }
     }
 }
@@ -66,29 +75,69 @@ impl Fused {
         self.parts[..part_idx].iter().map(|part| part.n_tiles() * LANES).sum()
     }
 
-    fn tile_row<'a>(&self, memory: &'a [u8], mut tile_idx: usize) -> TileRow<'a> {
-        let mut parts = self.parts.iter();
-        loop {
-            let part = parts.next().expect("a tile row is of one of the parts");
-            if tile_idx < part.n_tiles() {
-                return part.tile_row(memory, tile_idx);
+    /// Some tile rows, in pieces that are of one matrix and whose outputs fit into `Outputs`, and where each
+    /// piece begins.
+    fn pieces<'a>(
+        &'a self,
+        memory: &'a [u8],
+        tiles: Range<usize>,
+        n_rows: usize,
+    ) -> impl Iterator<Item = (usize, TileRows<'a>)> {
+        let most = (N_OUTPUTS / n_rows.max(1)).max(1);
+        let mut first_of_part = 0;
+        self.parts.iter().flat_map(move |part| {
+            let first = first_of_part;
+            first_of_part += part.n_tiles();
+            let of_part = tiles.start.max(first)..tiles.end.min(first_of_part);
+            of_part.clone().step_by(most).map(move |start| {
+                let end = (start + most).min(of_part.end);
+                (start, part.tile_rows(memory, start - first..end - first))
+            })
+        })
+    }
+
+    /// Adds to the outputs of all rows for a tile row, then for the next.
+    fn add_bias(&self, first_tile: usize, n_rows: usize, outputs: &mut [Lanes]) {
+        let Some(bias) = &self.bias else { return };
+        let (tiles, _) = bias.as_chunks::<LANES>();
+        for (outputs, bias) in outputs.chunks_exact_mut(n_rows).zip(&tiles[first_tile..]) {
+            for output in outputs {
+                output.iter_mut().zip(bias).for_each(|(y, bias)| *y += *bias);
             }
-            tile_idx -= part.n_tiles();
         }
     }
-
-    fn bias_of(&self, tile_idx: usize) -> Option<&[f32]> {
-        self.bias.as_ref().map(|bias| &bias[tile_idx * LANES..][..LANES])
-    }
 }
 
-/// Tile rows of a task: enough tasks that threads end at about the same time, and each long enough that
-/// taking it costs nothing.
-fn tiles_per_task(n_tiles: usize, n_threads: usize) -> usize {
-    (n_tiles / (n_threads * 16)).clamp(1, 16)
-}
+/// Vectors of outputs that a kernel writes at once: four tile rows by sixteen rows, or 64 by one.
+const N_OUTPUTS: usize = 4 * PANEL_ROWS;
+
+/// What a task's rows take at most, where each thread has its own: half of what a core's own cache has.
+const CACHED_BYTES: usize = 1 << 19;
+
+/// What a task reads at least, because to take one costs a tenth of a microsecond.
+const TASK_BYTES: usize = 1 << 15;
 
 impl Device<'_> {
+    /// Tile rows of a task: few enough that threads end at about the same time.
+    fn tiles_per_task(&self, fused: &Fused, n_panels: usize) -> usize {
+        let (n_tiles, n_threads) = (fused.n_tiles(), self.pool.n_threads());
+        let long_enough = TASK_BYTES.div_ceil(fused.parts[0].tile_bytes());
+        // Many rows are fetched from afar once for the tile rows of a task.
+        let worth_fetching = if n_panels > 2 { (n_tiles / (8 * n_threads)).min(4) } else { 1 };
+        long_enough.max(worth_fetching).max(n_tiles / (64 * n_threads))
+    }
+
+    /// Panels of a task. Few rows are all in every task, and threads share out the weights. Of many rows
+    /// each thread has its own, whichever matrix they are multiplied by, because what one thread wrote costs
+    /// another dear to read; and as many of them at a time as its cache holds.
+    fn panels_per_task(&self, activations: &Activations) -> usize {
+        let n_panels = activations.n_panels();
+        if n_panels < 2 * self.pool.n_threads() {
+            return n_panels.max(1);
+        }
+        (CACHED_BYTES / activations.panel_bytes()).clamp(1, n_panels.div_ceil(2 * self.pool.n_threads()))
+    }
+
     /// Multiplies rows by a matrix; `rows` are as wide as all its outputs, or end within its last tile.
     pub(crate) fn project(
         &mut self,
@@ -98,21 +147,26 @@ impl Device<'_> {
         into: Into,
     ) -> Result<(), TaskPanicked> {
         let n_columns = rows.len() / activations.n_rows().max(1);
-        let n_tiles = tiles_per_task(fused.n_tiles(), self.pool.n_threads());
-        let (tier, memory) = (self.tier, self.memory);
-        let strips = Columns::new(rows, n_columns, n_tiles * LANES);
+        let n_panels = self.panels_per_task(activations);
+        let n_tiles = self.tiles_per_task(fused, n_panels);
+        let (tier, memory, n_strips) = (self.tier, self.memory, fused.n_tiles().div_ceil(n_tiles));
+        let strips = Columns::new(rows, n_columns, n_tiles * LANES).in_bands(n_panels * PANEL_ROWS);
         self.pool.for_each(strips, |task_idx, mut strip| {
-            let first_tile = task_idx * n_tiles;
+            let first_tile = task_idx % n_strips * n_tiles;
             let tiles = first_tile..(first_tile + n_tiles).min(fused.n_tiles());
-            let mut outputs: Outputs = [[0.0; LANES]; PANEL_ROWS];
-            for panel_idx in 0..activations.n_panels() {
-                let panel = activations.panel(panel_idx);
-                for tile_idx in tiles.clone() {
-                    let tile_row = fused.tile_row(memory, tile_idx);
-                    with_tier!(tier, simd => simd.multiply(&tile_row, &panel, &mut outputs));
-                    add_bias(&mut outputs, fused.bias_of(tile_idx));
-                    for (row_idx, outputs) in activations.rows_of(panel_idx).zip(&outputs) {
-                        into.write(outputs, &mut strip.row_mut(row_idx)[(tile_idx - first_tile) * LANES..]);
+            let first_panel = task_idx / n_strips * n_panels;
+            let mut outputs = [[0.0; LANES]; N_OUTPUTS];
+            for panel_idx in first_panel..(first_panel + n_panels).min(activations.n_panels()) {
+                let (panel, rows) = (activations.panel(panel_idx), activations.rows_of(panel_idx));
+                for (tile_idx, piece) in fused.pieces(memory, tiles.clone(), panel.n_rows) {
+                    let outputs = &mut outputs[..piece.n_tiles() * panel.n_rows];
+                    with_tier!(tier, simd => simd.multiply(&piece, &panel, outputs));
+                    fused.add_bias(tile_idx, panel.n_rows, outputs);
+                    for (idx, row_idx) in rows.clone().enumerate() {
+                        let row_idx = row_idx - first_panel * PANEL_ROWS;
+                        let row = &mut strip.row_mut(row_idx)[(tile_idx - first_tile) * LANES..];
+                        let n_columns = row.len().min(piece.n_tiles() * LANES);
+                        into.write(&outputs[idx..], panel.n_rows, &mut row[..n_columns]);
                     }
                 }
             }
@@ -126,65 +180,40 @@ impl Device<'_> {
         activations: &Activations,
         gated: &mut Activations,
     ) -> Result<(), TaskPanicked> {
-        let (tier, memory, chunk) = (self.tier, self.memory, gated.chunk());
+        let (tier, memory, n_tiles) = (self.tier, self.memory, gated.chunk() / LANES);
         let up_first = gate_up.parts[0].n_tiles();
-        let (layout, by_chunk) = gated.by_chunk();
-        self.pool.for_each(by_chunk, |chunk_idx, (mut blocks, (mut scales, mut sums))| {
-            let mut ups = [[0.0; LANES]; PANEL_ROWS];
-            let mut tiles = [[[0.0; LANES]; PANEL_ROWS]; MAX_TILES];
-            let tiles = &mut tiles[..chunk / LANES];
-            for panel_idx in 0..activations.n_panels() {
-                let mut part = PanelMut {
-                    layout,
-                    blocks: blocks.row_mut(panel_idx),
-                    scales: scales.row_mut(panel_idx),
-                    sums: sums.row_mut(panel_idx),
+        let (n_panels, n_chunks) = (self.panels_per_task(activations), gated.n_chunks());
+        let (layout, by_chunk) = gated.by_chunk(n_panels);
+        self.pool.for_each(by_chunk, |task_idx, (mut blocks, (mut scales, mut sums))| {
+            let (mut gates, mut ups) = ([[0.0; LANES]; N_OUTPUTS], [[0.0; LANES]; N_OUTPUTS]);
+            let (chunk_idx, first_panel) = (task_idx % n_chunks, task_idx / n_chunks * n_panels);
+            for panel_idx in first_panel..(first_panel + n_panels).min(activations.n_panels()) {
+                let idx = panel_idx - first_panel;
+                let (blocks, scales, sums) = (blocks.row_mut(idx), scales.row_mut(idx), sums.row_mut(idx));
+                let mut part = ChunkMut { layout, blocks, scales, sums };
+                let panel = activations.panel(panel_idx);
+                let multiply = |piece: &TileRows<'_>, first_tile: usize, outputs: &mut [Lanes]| {
+                    with_tier!(tier, simd => simd.multiply(piece, &panel, outputs));
+                    gate_up.add_bias(first_tile, panel.n_rows, outputs);
                 };
-                let multiply = |tile_idx: usize, outputs: &mut Outputs| {
-                    let tile_row = gate_up.tile_row(memory, tile_idx);
-                    let panel = activations.panel(panel_idx);
-                    with_tier!(tier, simd => simd.multiply(&tile_row, &panel, outputs));
-                    add_bias(outputs, gate_up.bias_of(tile_idx));
-                };
-                let n_rows = activations.rows_of(panel_idx).len();
-                for (idx, gates) in tiles.iter_mut().enumerate() {
-                    let tile_idx = chunk_idx * chunk / LANES + idx;
-                    multiply(tile_idx, gates);
-                    multiply(up_first + tile_idx, &mut ups);
-                    with_tier!(tier, simd => ops::gate(simd, &mut gates[..n_rows], &ups));
+                let first_tile = chunk_idx * n_tiles;
+                let of_gate = gate_up.pieces(memory, first_tile..first_tile + n_tiles, panel.n_rows);
+                let up_tiles = up_first + first_tile..up_first + first_tile + n_tiles;
+                let of_up = gate_up.pieces(memory, up_tiles, panel.n_rows);
+                for ((gate_tile, gate), (up_tile, up)) in of_gate.zip(of_up) {
+                    let n_outputs = gate.n_tiles() * panel.n_rows;
+                    let (gates, ups) = (&mut gates[..n_outputs], &mut ups[..n_outputs]);
+                    multiply(&gate, gate_tile, gates);
+                    multiply(&up, up_tile, ups);
+                    let first_block = gate_tile - first_tile;
+                    with_tier!(tier, simd => ops::gate(simd, (gates, ups), &mut part, (first_block, panel.n_rows)));
                 }
-                with_tier!(tier, simd => write_tiles(simd, &mut part, n_rows, tiles));
             }
         })
     }
 }
 
-/// Tiles in the longest chunk.
-const MAX_TILES: usize = super::layout::MAX_CHUNK / LANES;
-
-/// Quantises the only chunk of a part from tiles of its inputs.
-fn write_tiles<S: Simd>(simd: S, part: &mut PanelMut<'_>, n_rows: usize, tiles: &[Outputs]) {
-    simd.run(
-        #[inline(always)]
-        || {
-            for row_idx in 0..n_rows {
-                part.write_row(simd, row_idx, |_, values| {
-                    let (to, _) = values.as_chunks_mut::<LANES>();
-                    for (to, tile) in to.iter_mut().zip(tiles) {
-                        *to = tile[row_idx];
-                    }
-                });
-            }
-        },
-    );
-}
-
-fn add_bias(outputs: &mut [Lanes], bias: Option<&[f32]>) {
-    let Some(bias) = bias else { return };
-    for row in outputs {
-        row.iter_mut().zip(bias).for_each(|(y, bias)| *y += *bias);
-    }
-}
+const _: () = assert!(BLOCK == LANES, "a tile row's outputs are one block of what comes next");
 
 #[cfg(test)]
 mod tests;

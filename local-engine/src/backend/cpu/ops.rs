@@ -4,7 +4,7 @@
 //!
 //! Invariants: sums over a row are taken in one order, whatever the tier.
 
-use super::activations::PanelMut;
+use super::activations::{ChunkMut, RowMut};
 use super::simd::{LANES, Lanes, Simd};
 
 /// What RMSNorm multiplies a row by, beside its weights.
@@ -33,20 +33,14 @@ pub(crate) fn rms_norm<S: Simd>(simd: S, row: &mut [f32], weights: &[f32], eps: 
     );
 }
 
-/// RMSNorm of a row into a row of a panel.
-pub(crate) fn quantise_normed<S: Simd>(
-    simd: S,
-    row: &[f32],
-    norm: (&[f32], f32),
-    part: &mut PanelMut<'_>,
-    row_idx: usize,
-) {
+/// RMSNorm of a row into a quantised one.
+pub(crate) fn quantise_normed<S: Simd>(simd: S, row: &[f32], norm: (&[f32], f32), mut to: RowMut<'_, '_>) {
     simd.run(
         #[inline(always)]
         || {
             let (weights, eps) = norm;
             let factor = rms_factor(simd, row, eps);
-            part.write_row(simd, row_idx, |first, values| {
+            to.write(simd, |first, values| {
                 let (row, weights) = (&row[first..], &weights[first..]);
                 for ((value, x), weight) in values.iter_mut().zip(row).zip(weights) {
                     *value = *x * factor * weight;
@@ -56,32 +50,40 @@ pub(crate) fn quantise_normed<S: Simd>(
     );
 }
 
-/// A row of a panel, filled from an input on by `fill`.
-pub(crate) fn quantise<S: Simd>(
-    simd: S,
-    part: &mut PanelMut<'_>,
-    row_idx: usize,
-    fill: impl Fn(usize, &mut [f32]),
-) {
+/// A quantised row, filled from an input on by `fill`.
+pub(crate) fn quantise<S: Simd>(simd: S, mut to: RowMut<'_, '_>, fill: impl Fn(usize, &mut [f32])) {
     simd.run(
         #[inline(always)]
-        || part.write_row(simd, row_idx, fill),
+        || to.write(simd, fill),
     );
 }
 
-/// `silu(gate) · up`, in place of the gates.
-pub(crate) fn gate<S: Simd>(simd: S, gates: &mut [Lanes], ups: &[Lanes]) {
+/// `silu(gate) · up` of all rows for a tile row, then for the next, as blocks of the rows of a panel.
+pub(crate) fn gate<S: Simd>(
+    simd: S,
+    (gates, ups): (&[Lanes], &[Lanes]),
+    part: &mut ChunkMut<'_>,
+    (first_block, n_rows): (usize, usize),
+) {
     simd.run(
         #[inline(always)]
         || {
-            for (gate, up) in gates.iter_mut().zip(ups) {
-                let x = simd.load(gate);
-                let grown = simd.exp(simd.sub(simd.splat(0.0), x));
-                let silu = simd.div(x, simd.add(simd.splat(1.0), grown));
-                simd.store(simd.mul(silu, simd.load(up)), gate);
+            let tiles = gates.chunks_exact(n_rows).zip(ups.chunks_exact(n_rows));
+            for (tile_idx, (gates, ups)) in tiles.enumerate() {
+                for (row_idx, (gate, up)) in gates.iter().zip(ups).enumerate() {
+                    let mut gated = [0.0; LANES];
+                    simd.store(simd.mul(silu(simd, simd.load(gate)), simd.load(up)), &mut gated);
+                    part.write_block(simd, row_idx, first_block + tile_idx, &gated);
+                }
             }
         },
     );
+}
+
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(simd: S, x: S::F32) -> S::F32 {
+    let grown = simd.exp(simd.sub(simd.splat(0.0), x));
+    simd.div(x, simd.add(simd.splat(1.0), grown))
 }
 
 /// The greatest of many numbers; reads them as fast as memory goes.

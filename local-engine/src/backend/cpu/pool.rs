@@ -1,6 +1,9 @@
 //! Threads of the backend's own, on which a step's tasks are shared out.
 //!
 //! Knows nothing of what it runs, and queues nothing: one job at a time, given by whoever holds the pool.
+//! Each thread has a run of neighbouring tasks, because weights are read fastest from front to back; who
+//! is done with its own takes from the ends of the others'.
+//!
 //! Who waits looks for a few microseconds and then sleeps, because the cores are shared with a server: a
 //! barrier that spins while its peer is not scheduled takes the very time the peer waits for.
 //!
@@ -19,12 +22,12 @@ use std::hint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 
 use parking_lot::Mutex;
 
-pub(crate) use self::split::{Chunks, Columns, Ranges, Split};
+pub(crate) use self::split::{Chunks, Columns, Distinct, Picked, Ranges, Split, Strip};
 
 /// How often a thread looks before it sleeps: about ten microseconds. To wake a thread takes fifty.
 const SPINS: u32 = 400;
@@ -43,8 +46,10 @@ pub(crate) struct Pool {
 /// One job, in the frame of the caller that waits for it.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
-    n_tasks: u32,
-    n_done: AtomicU32,
+    /// The index of its first task, of a job that was too long for one.
+    first: usize,
+    n_tasks: usize,
+    n_done: AtomicUsize,
     panicked: AtomicBool,
 }
 
@@ -53,24 +58,61 @@ struct Job<'a> {
 struct Line<T>(T);
 
 struct Shared {
-    /// The number of the job in the upper half, and how many of its tasks nobody has taken in the lower.
-    left: Line<AtomicU64>,
+    /// For each thread, the caller first, the tasks of its run that nobody has taken.
+    runs: Vec<Line<AtomicU64>>,
+    /// Counts jobs; changes after all runs have.
+    number: Line<AtomicU32>,
     /// Of the job with tasks left; dangling when there are none.
     job: AtomicPtr<Job<'static>>,
+    /// One a worker.
     asleep: Vec<Line<AtomicBool>>,
     caller_asleep: AtomicBool,
     caller: Mutex<Option<Thread>>,
     stop: AtomicBool,
 }
 
-const LEFT_MASK: u64 = u32::MAX as u64;
+/// Consecutive tasks of a job, in one word: the job's number, the first and the end.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    number: u32,
+    first: u16,
+    end: u16,
+}
+
+impl Run {
+    fn of_bits(bits: u64) -> Self {
+        Self { number: (bits >> 32) as u32, first: (bits >> 16) as u16, end: bits as u16 }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.number) << 32 | u64::from(self.first) << 16 | u64::from(self.end)
+    }
+
+    /// A task, from the front for its owner and from the back for others, and what is left.
+    fn take(self, is_own: bool) -> Option<(u16, Self)> {
+        if self.first >= self.end {
+            None
+        } else if is_own {
+            Some((self.first, Self { first: self.first + 1, ..self }))
+        } else {
+            Some((self.end - 1, Self { end: self.end - 1, ..self }))
+        }
+    }
+}
+
+/// Tasks of a job, at most.
+const MAX_TASKS: usize = u16::MAX as usize;
+
+/// The caller's place among the runs.
+const CALLER: usize = 0;
 
 impl Pool {
     /// Of so many threads, the caller counted; at least one. Fewer when the system gives no more.
     pub(crate) fn new(n_threads: usize) -> Self {
         let n_workers = n_threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            left: Line(AtomicU64::new(0)),
+            runs: (0..=n_workers).map(|_| Line(AtomicU64::new(0))).collect(),
+            number: Line(AtomicU32::new(0)),
             job: AtomicPtr::new(ptr::null_mut()),
             asleep: (0..n_workers).map(|_| Line(AtomicBool::new(false))).collect(),
             caller_asleep: AtomicBool::new(false),
@@ -102,32 +144,50 @@ impl Pool {
         })
     }
 
+    /// As `for_each`, on the caller's thread alone: for what takes less than to tell the others.
+    pub(crate) fn for_each_here<S: Split>(&mut self, parts: S, mut task: impl FnMut(usize, S::Part)) {
+        for part_idx in 0..parts.n_parts() {
+            // SAFETY: each index is given once, and `parts` is ours.
+            task(part_idx, unsafe { parts.part(part_idx) });
+        }
+    }
+
     /// Runs `task` once with each index below `n_tasks`, on all threads.
     pub(crate) fn run(&mut self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), TaskPanicked> {
-        let n_tasks = u32::try_from(n_tasks).expect("there are fewer tasks than numbers in memory");
-        let job = Job { task, n_tasks, n_done: AtomicU32::new(0), panicked: AtomicBool::new(false) };
-        if n_tasks <= 1 || self.workers.is_empty() {
-            (0..n_tasks).for_each(|left| job.run(n_tasks - left));
-        } else {
-            self.share(&job);
+        let mut panicked = false;
+        for first in (0..n_tasks).step_by(MAX_TASKS) {
+            let n_tasks = MAX_TASKS.min(n_tasks - first);
+            let job =
+                Job { task, first, n_tasks, n_done: AtomicUsize::new(0), panicked: AtomicBool::new(false) };
+            if n_tasks == 1 || self.workers.is_empty() {
+                (0..n_tasks).for_each(|task_idx| job.run(task_idx as u16));
+            } else {
+                self.share(&job);
+            }
+            panicked |= job.panicked.into_inner();
         }
-        if job.panicked.into_inner() { Err(TaskPanicked) } else { Ok(()) }
+        if panicked { Err(TaskPanicked) } else { Ok(()) }
     }
 
     fn share(&mut self, job: &Job<'_>) {
         let shared = &*self.shared;
         shared.job.store(ptr::from_ref(job).cast::<Job<'static>>().cast_mut(), Ordering::Relaxed);
-        let number = (shared.left.0.load(Ordering::Relaxed) | LEFT_MASK).wrapping_add(1);
+        let number = shared.number.0.load(Ordering::Relaxed).wrapping_add(1);
+        let n_runs = shared.runs.len();
+        for (idx, run) in shared.runs.iter().enumerate() {
+            let border = |idx: usize| (idx * job.n_tasks / n_runs) as u16;
+            let of_thread = Run { number, first: border(idx), end: border(idx + 1) };
+            run.0.store(of_thread.bits(), Ordering::Release);
+        }
         // Sequentially consistent, as is a worker's look after it says that it sleeps: one sees the other.
-        shared.left.0.store(number | u64::from(job.n_tasks), Ordering::SeqCst);
-        let n_wanted = job.n_tasks as usize - 1;
-        for (worker, asleep) in self.workers.iter().zip(&shared.asleep).take(n_wanted) {
+        shared.number.0.store(number, Ordering::SeqCst);
+        for (worker, asleep) in self.workers.iter().zip(&shared.asleep).take(job.n_tasks - 1) {
             if asleep.0.load(Ordering::SeqCst) && asleep.0.swap(false, Ordering::SeqCst) {
                 worker.thread().unpark();
             }
         }
-        while let Some((_, left)) = shared.take() {
-            job.run(left);
+        while let Some((_, task_idx)) = shared.take(CALLER) {
+            job.run(task_idx);
             job.n_done.fetch_add(1, Ordering::SeqCst);
         }
         self.wait(job);
@@ -163,9 +223,8 @@ impl Drop for Pool {
 }
 
 impl Job<'_> {
-    /// Runs the task that was taken when so many were left.
-    fn run(&self, left: u32) {
-        let task_idx = (self.n_tasks - left) as usize;
+    fn run(&self, task_idx: u16) {
+        let task_idx = self.first + usize::from(task_idx);
         if catch_unwind(AssertUnwindSafe(|| (self.task)(task_idx))).is_err() {
             self.panicked.store(true, Ordering::Relaxed);
         }
@@ -174,53 +233,63 @@ impl Job<'_> {
 
 impl Shared {
     fn work(&self, worker_idx: usize) {
+        let mut seen = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            if !self.look() {
-                self.sleep(worker_idx);
+            match self.look(seen) {
+                Some(number) => {
+                    seen = number;
+                    while let Some((job, task_idx)) = self.take(1 + worker_idx) {
+                        self.run(job, task_idx);
+                    }
+                }
+                None => self.sleep(worker_idx, seen),
             }
         }
     }
 
-    /// Whether there was a task before it was time to sleep.
-    fn look(&self) -> bool {
+    /// The number of a job that was not seen, unless it is time to sleep.
+    fn look(&self, seen: u32) -> Option<u32> {
         for _ in 0..SPINS {
-            if let Some((job, left)) = self.take() {
-                self.run(job, left);
-                return true;
+            let number = self.number.0.load(Ordering::Acquire);
+            if number != seen {
+                return Some(number);
             }
             hint::spin_loop();
         }
-        false
+        None
     }
 
-    fn sleep(&self, worker_idx: usize) {
+    fn sleep(&self, worker_idx: usize, seen: u32) {
         let asleep = &self.asleep[worker_idx].0;
         asleep.store(true, Ordering::SeqCst);
-        let has_work = self.left.0.load(Ordering::SeqCst) & LEFT_MASK > 0;
-        if !has_work && !self.stop.load(Ordering::SeqCst) {
+        if self.number.0.load(Ordering::SeqCst) == seen && !self.stop.load(Ordering::SeqCst) {
             thread::park();
         }
         asleep.store(false, Ordering::SeqCst);
     }
 
-    /// Takes a task: its job, and how many were left with it.
-    fn take(&self) -> Option<(*const Job<'static>, u32)> {
-        let mut seen = self.left.0.load(Ordering::SeqCst);
-        while seen & LEFT_MASK > 0 {
-            match self.left.0.compare_exchange_weak(seen, seen - 1, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Some((self.job.load(Ordering::Relaxed), (seen & LEFT_MASK) as u32)),
-                Err(now) => seen = now,
+    /// Takes a task, of the thread's own run while there are any: its job and its index.
+    fn take(&self, thread_idx: usize) -> Option<(*const Job<'static>, u16)> {
+        let n_runs = self.runs.len();
+        for run_idx in (thread_idx..n_runs).chain(0..thread_idx) {
+            let run = &self.runs[run_idx].0;
+            let mut seen = run.load(Ordering::Acquire);
+            while let Some((task_idx, left)) = Run::of_bits(seen).take(run_idx == thread_idx) {
+                match run.compare_exchange_weak(seen, left.bits(), Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return Some((self.job.load(Ordering::Relaxed), task_idx)),
+                    Err(now) => seen = now,
+                }
             }
         }
         None
     }
 
-    fn run(&self, job: *const Job<'static>, left: u32) {
+    fn run(&self, job: *const Job<'static>, task_idx: u16) {
         // SAFETY: a task of the job was taken and is not done, and until it is the caller does not return;
         // so this is also the job that the task was taken of.
         let job = unsafe { &*job };
         let n_tasks = job.n_tasks;
-        job.run(left);
+        job.run(task_idx);
         // From here on the job may be gone.
         if job.n_done.fetch_add(1, Ordering::SeqCst) + 1 == n_tasks
             && self.caller_asleep.load(Ordering::SeqCst)

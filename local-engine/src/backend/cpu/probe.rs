@@ -5,15 +5,16 @@
 
 use std::hint::black_box;
 
-use super::activations::{Activations, PanelMut};
+use super::activations::Activations;
+use super::aligned::Aligned;
 use super::attention::{TILE_ROWS, Tile, attend};
-use super::kv::{KvFormat, PageId, Pages};
+use super::kv::{KvFormat, Pages};
 use super::layout::Packed;
 use super::matmul::{Device, Fused, Into};
 use super::memory::Memory;
 use super::ops;
-use super::pool::{Chunks, Pool};
-use super::simd::{Tier, with_tier};
+use super::pool::{Chunks, Pool, Ranges};
+use super::simd::{Scalar, Tier, with_tier};
 use super::{Isa, tier_of};
 use crate::backend::{BLOCK_TOKENS, BackendError};
 use crate::kv::block_pool::BlockPool;
@@ -54,7 +55,7 @@ pub struct Product {
     memory: Memory<u8>,
     fused: Fused,
     activations: Activations,
-    rows: Vec<f32>,
+    rows: Aligned<f32>,
 }
 
 impl Product {
@@ -72,21 +73,18 @@ impl Product {
         let tier = tier_of(isa)?;
         let mut activations = Activations::default();
         activations.reset(n_rows, linear.n_in, chunk);
-        let (layout, by_panel) = activations.by_panel();
         let mut pool = Pool::new(n_threads);
-        pool.for_each(by_panel, |panel_idx, (blocks, (scales, sums))| {
-            let mut part = PanelMut { layout, blocks, scales, sums };
-            for (row_idx, row) in layout.rows_of(panel_idx, n_rows).enumerate() {
-                let fill = |first: usize, values: &mut [f32]| {
-                    for (idx, value) in values.iter_mut().enumerate() {
-                        *value = (((first + idx) * 7 + row * 3) % 17) as f32 - 8.0;
-                    }
-                };
-                with_tier!(tier, simd => ops::quantise(simd, &mut part, row_idx, fill));
-            }
+        activations.for_each_row(&mut pool, |row_idx, row| {
+            let fill = |first: usize, values: &mut [f32]| {
+                for (idx, value) in values.iter_mut().enumerate() {
+                    *value = (((first + idx) * 7 + row_idx * 3) % 17) as f32 - 8.0;
+                }
+            };
+            with_tier!(tier, simd => ops::quantise(simd, row, fill));
         })?;
         let fused = Fused { parts: vec![packed], bias: None };
-        let rows = vec![0.0; n_rows * fused.n_columns()];
+        let mut rows = Aligned::default();
+        rows.resize(n_rows * fused.n_columns(), 0.0);
         Ok(Self { pool, tier, memory, fused, activations, rows })
     }
 
@@ -118,6 +116,7 @@ pub struct Attention {
     context: usize,
     n_tokens: usize,
     sums: Vec<f32>,
+    queries: Vec<f32>,
 }
 
 impl Attention {
@@ -136,11 +135,13 @@ impl Attention {
         let head: Vec<f32> = (0..hparams.head_dim).map(|dim| (dim % 7) as f32 - 3.0).collect();
         for position in 0..context {
             for head_idx in 0..hparams.n_kv_heads {
-                let id = PageId { layer: 0, block: position / BLOCK_TOKENS, head: head_idx };
-                pages.write(id, position % BLOCK_TOKENS, &head, &head);
+                let block = blocks[position / BLOCK_TOKENS];
+                let pair = (&head[..], &head[..]);
+                pages.block_mut(0, block).write(Scalar, head_idx, position % BLOCK_TOKENS, pair);
             }
         }
         let sums = vec![0.0; n_tokens * hparams.n_heads * hparams.head_dim];
+        let queries = sums.clone();
         Ok(Self {
             pool: Pool::new(n_threads),
             tier: tier_of(None)?,
@@ -150,6 +151,7 @@ impl Attention {
             context,
             n_tokens,
             sums,
+            queries,
         })
     }
 
@@ -172,10 +174,11 @@ impl Attention {
         }
         let (tier, pages, blocks) = (self.tier, &self.pages, &self.blocks[..]);
         let first = self.context - self.n_tokens;
-        self.pool.for_each(super::pool::Ranges::new(&mut self.sums, &ends), |task_idx, sums| {
+        let rooms = (Ranges::new(&mut self.sums, &ends), Ranges::new(&mut self.queries, &ends));
+        self.pool.for_each(rooms, |task_idx, rooms| {
             let first_row = task_idx % tiles_of_head * TILE_ROWS;
             let positions: Vec<usize> =
-                (0..sums.len() / head_dim).map(|row| first + (first_row + row) / n_sharing).collect();
+                (0..rooms.0.len() / head_dim).map(|row| first + (first_row + row) / n_sharing).collect();
             let tile = Tile {
                 pages,
                 layer: 0,
@@ -186,7 +189,7 @@ impl Attention {
                 positions: &positions,
             };
             let query = |row: usize, to: &mut [f32]| to.fill(row as f32 * 0.01);
-            with_tier!(tier, simd => attend(simd, &tile, query, sums));
+            with_tier!(tier, simd => attend(simd, &tile, query, rooms));
         })?;
         Ok(())
     }

@@ -17,6 +17,18 @@ pub(crate) use self::x86::{Avx2, Avx512};
 /// Numbers in a vector.
 pub(crate) const LANES: usize = 16;
 
+/// The bits of a float's mantissa: added and then cleared, they leave the next power of two.
+const MANTISSA: i32 = 0x7f_ffff;
+
+/// The bits of 2^-100.
+const LEAST_STEP: i32 = 27 << 23;
+
+/// The bits of 2^100.
+const MOST_STEP: i32 = 227 << 23;
+
+/// What the bits of a power of two and of its inverse add up to.
+const WITH_INVERSE: i32 = 254 << 23;
+
 /// One f32 each.
 pub(crate) type Lanes = [f32; LANES];
 
@@ -27,14 +39,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Compiles `op`, and what is inlined into it, for the tier.
     fn run<R>(self, op: impl FnOnce() -> R) -> R;
 
+    /// Asks for the cache line where a value begins, where the processor can be asked.
+    fn prefetch<T>(self, value: &T);
+
     fn splat(self, value: f32) -> Self::F32;
     fn load(self, from: &Lanes) -> Self::F32;
     /// Widens numbers of 16 bits, given as their bits.
     fn load_f16(self, from: &[u16; LANES]) -> Self::F32;
     fn load_i8(self, from: &[i8; LANES]) -> Self::F32;
     fn store(self, v: Self::F32, to: &mut Lanes);
-    /// Rounds to the nearest, halves to even; every lane lies in -128..=127.
-    fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]);
+    /// Rounds to numbers of 16 bits, as their bits; every lane lies in their range.
+    fn store_f16(self, v: Self::F32, to: &mut [u16; LANES]);
+    /// Rounds to the nearest, halves to even, and says what the lanes' sum is; all lie in -128..=127.
+    fn store_i8(self, v: Self::F32, to: &mut [i8; LANES]) -> i32;
 
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -54,9 +71,28 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The lanes whose bits are set, and `otherwise` in the others.
     fn keep(self, v: Self::F32, bits: u16, otherwise: f32) -> Self::F32;
 
+    fn any_above(self, v: Self::F32, limit: f32) -> bool;
     fn max_of_lanes(self, v: Self::F32) -> f32;
+    /// In all lanes, the least power of two of which 127 times are no less than the size of any lane, and its
+    /// inverse; both far from the ends of f32, so that no product of scales overflows.
+    fn step_of_bytes(self, v: Self::F32) -> (Self::F32, Self::F32);
+    fn first_lane(self, v: Self::F32) -> f32;
     /// Lane `i` and lane `i + 8` first, then four apart, two, one.
     fn sum_of_lanes(self, v: Self::F32) -> f32;
+
+    /// Two to the power of each lane, which is at most 127, to within two units in the last place; lanes below
+    /// the range of f32 give its least.
+    #[inline(always)]
+    fn exp2(self, v: Self::F32) -> Self::F32 {
+        let v = self.max(v, self.splat(-126.0));
+        let n = self.round(v);
+        let r = self.sub(v, n);
+        let mut p = self.splat(1.540_353e-4);
+        for c in [1.333_356e-3, 9.618_13e-3, 5.550_411e-2, 0.240_226_5, std::f32::consts::LN_2, 1.0] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        self.mul(p, self.exp2_of_whole(n))
+    }
 
     /// e to the power of each lane, to within a few units in the last place; lanes beyond the range of f32
     /// give its ends.

@@ -63,6 +63,10 @@ fn wrong_chunks_are_refused_and_right_ones_still_computed() {
         assert!(refused.contains(message), "{refused}");
     }
 
+    let twice = cpu.forward(&[Chunk { start: 3, ..right }, Chunk { start: 15, ..right }], &mut logits);
+    assert_eq!(twice.unwrap_err().to_string(), "two chunks write the same block");
+    cpu.forward(&[Chunk { start: 14, ..right }, Chunk { start: 16, ..right }], &mut logits).unwrap();
+
     cpu.forward(&[Chunk { start: 46, ..right }], &mut logits).unwrap();
 
     assert_eq!((logits.n_rows(), logits.n_vocab), (2, n_vocab as usize));

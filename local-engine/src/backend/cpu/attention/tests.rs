@@ -28,15 +28,15 @@ fn text(kv: KvFormat, head_dim: usize, reversed: bool) -> Text {
     }
     let mut pages = Pages::new(&hparams, kv, 7).unwrap();
     // The pages' last owner left large numbers everywhere.
-    for block in 0..7 {
+    for block in &blocks {
         for slot in 0..BLOCK_TOKENS {
-            let id = PageId { layer: 1, block, head: 1 };
-            pages.write(id, slot, &vec![6e4; head_dim], &vec![-6e4; head_dim]);
+            pages.block_mut(1, *block).write(Scalar, 1, slot, (&vec![6e4; head_dim], &vec![-6e4; head_dim]));
         }
     }
     for position in 0..N_TOKENS {
-        let id = PageId { layer: 1, block: blocks[position / BLOCK_TOKENS].index(), head: 1 };
-        pages.write(id, position % BLOCK_TOKENS, &head(position, head_dim), &head(position + 500, head_dim));
+        let of_token = (&head(position, head_dim)[..], &head(position + 500, head_dim)[..]);
+        let block = blocks[position / BLOCK_TOKENS];
+        pages.block_mut(1, block).write(Scalar, 1, position % BLOCK_TOKENS, of_token);
     }
     Text { pages, blocks, head_dim }
 }
@@ -54,13 +54,15 @@ impl Text {
         };
         let mut sums = vec![f32::NAN; positions.len() * self.head_dim];
         let query = |row: usize, to: &mut [f32]| to.copy_from_slice(&query(positions[row], self.head_dim));
-        with_tier!(tier, simd => attend(simd, &tile, query, &mut sums));
+        let mut queries = vec![f32::NAN; sums.len()];
+        with_tier!(tier, simd => attend(simd, &tile, query, (&mut sums, &mut queries)));
         sums
     }
 }
 
 fn query(position: usize, head_dim: usize) -> Vec<f32> {
-    head(position + 900, head_dim).iter().map(|x| x / (head_dim as f32).sqrt()).collect()
+    let to_base_two = std::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+    head(position + 900, head_dim).iter().map(|x| x * to_base_two).collect()
 }
 
 /// What a row takes from the values, in f64 and without pages.
@@ -73,11 +75,11 @@ fn expected(position: usize, window: Option<usize>, head_dim: usize) -> Vec<f64>
         })
         .collect();
     let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
-    let total: f64 = scores.iter().map(|score| (score - greatest).exp()).sum();
+    let total: f64 = scores.iter().map(|score| (score - greatest).exp2()).sum();
     let mut sums = vec![0.0; head_dim];
     for (token, score) in (first..=position).zip(scores) {
         for (sum, value) in sums.iter_mut().zip(head(token + 500, head_dim)) {
-            *sum += (score - greatest).exp() / total * f64::from(value);
+            *sum += (score - greatest).exp2() / total * f64::from(value);
         }
     }
     sums

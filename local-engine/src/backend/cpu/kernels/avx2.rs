@@ -2,40 +2,39 @@
 //!
 //! Invariants: no sum saturates. Four pairs of nibbles are at most 4 · 2 · 15 · 127 = 15,240; a pair of
 //! bytes, taken as signs and sizes, is at most 2 · 127 · 127 = 32,258.
-#![expect(unsafe_code, reason = "intrinsics and unchecked reads: bounds are checked once for a tile row")]
+#![expect(unsafe_code, reason = "intrinsics and unchecked reads: bounds are checked once for some tile rows")]
 
 use std::arch::x86_64::*;
 
-use super::{Multiply, Outputs};
+use super::Multiply;
 use crate::backend::cpu::activations::{Block, Panel};
-use crate::backend::cpu::layout::{BLOCK, TileRow, Width};
+use crate::backend::cpu::layout::{BLOCK, TileRows, Width};
 use crate::backend::cpu::simd::{Avx2, Lanes};
 
 impl Multiply for Avx2 {
     #[inline]
-    fn multiply(self, tile: &TileRow<'_>, panel: &Panel<'_>, outputs: &mut Outputs) {
-        let n_chunks = tile.scales.len() / tile.width.scale_bytes();
-        let n_blocks = n_chunks * tile.chunk_blocks;
-        assert!(tile.weights.len() >= n_blocks * tile.width.block_bytes(), "a tile row is whole");
-        assert!(panel.n_rows <= panel.stride, "a panel has its rows");
-        assert!(
-            panel.blocks.len() >= n_blocks * panel.stride && panel.scales.len() >= n_blocks * panel.stride
-        );
-        assert!(panel.sums.len() >= n_chunks * panel.stride, "a panel is as long as its weights");
-        let mut first = 0;
-        while first < panel.n_rows {
-            let outputs = &mut outputs[first..];
-            // SAFETY: an `Avx2` proves the instructions; the lengths were checked above.
-            first += unsafe {
-                match (tile.width, panel.n_rows - first) {
-                    (Width::Int4, 1) => rows::<1, true>(tile, panel, first, outputs),
-                    (Width::Int4, 2 | 3) => rows::<2, true>(tile, panel, first, outputs),
-                    (Width::Int4, _) => rows::<4, true>(tile, panel, first, outputs),
-                    (Width::Int8, 1) => rows::<1, false>(tile, panel, first, outputs),
-                    (Width::Int8, 2 | 3) => rows::<2, false>(tile, panel, first, outputs),
-                    (Width::Int8, _) => rows::<4, false>(tile, panel, first, outputs),
-                }
-            };
+    fn multiply(self, tiles: &TileRows<'_>, panel: &Panel<'_>, outputs: &mut [Lanes]) {
+        super::check(tiles, panel, outputs);
+        if panel.n_rows == 0 {
+            return;
+        }
+        for (tile_idx, outputs) in outputs.chunks_exact_mut(panel.n_rows).enumerate() {
+            let mut first = 0;
+            while first < panel.n_rows {
+                let outputs = &mut outputs[first..];
+                let place = (tile_idx, first);
+                // SAFETY: an `Avx2` proves the instructions; the lengths were checked above.
+                first += unsafe {
+                    match (tiles.width, panel.n_rows - first) {
+                        (Width::Int4, 1) => rows::<1, true>(tiles, panel, place, outputs),
+                        (Width::Int4, 2 | 3) => rows::<2, true>(tiles, panel, place, outputs),
+                        (Width::Int4, _) => rows::<4, true>(tiles, panel, place, outputs),
+                        (Width::Int8, 1) => rows::<1, false>(tiles, panel, place, outputs),
+                        (Width::Int8, 2 | 3) => rows::<2, false>(tiles, panel, place, outputs),
+                        (Width::Int8, _) => rows::<4, false>(tiles, panel, place, outputs),
+                    }
+                };
+            }
         }
     }
 }
@@ -43,29 +42,30 @@ impl Multiply for Avx2 {
 /// Sixteen lanes in two registers.
 type Pair<T> = [T; 2];
 
-/// Computes rows `first..first + M` and says how many that is.
+/// Computes rows `first..first + M` of a tile row and says how many that is.
 ///
 /// # Safety
 ///
 /// The processor has AVX2 and FMA, the arrays are whole, and the panel has the rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn rows<const M: usize, const NIBBLES: bool>(
-    tile: &TileRow<'_>,
+    tiles: &TileRows<'_>,
     panel: &Panel<'_>,
-    first: usize,
+    (tile_idx, first): (usize, usize),
     outputs: &mut [Lanes],
 ) -> usize {
     let mut totals = [[_mm256_setzero_ps(); 2]; M];
     // SAFETY: pointers advance by what they are read by, block by block and chunk by chunk, and the arrays
     // are as long as that.
     unsafe {
-        let mut weights = tile.weights.as_ptr();
         let mut blocks = panel.blocks.as_ptr().add(first);
         let mut block_scales = panel.scales.as_ptr().add(first);
         let mut sums = panel.sums.as_ptr().add(first);
-        for scales in tile.scales.chunks_exact(tile.width.scale_bytes()) {
+        for chunk_idx in 0..tiles.n_chunks {
+            let (weights, scales) = tiles.chunk(tile_idx, chunk_idx);
+            let mut weights = weights.as_ptr();
             let mut parts = [[_mm256_setzero_ps(); 2]; M];
-            for _ in 0..tile.chunk_blocks {
+            for _ in 0..tiles.chunk_blocks {
                 let dots: [Pair<__m256i>; M] =
                     if NIBBLES { nibble_dots(weights, blocks) } else { byte_dots(weights, blocks) };
                 for (row, part) in parts.iter_mut().enumerate() {
@@ -73,7 +73,7 @@ unsafe fn rows<const M: usize, const NIBBLES: bool>(
                     part[0] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[row][0]), scale, part[0]);
                     part[1] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[row][1]), scale, part[1]);
                 }
-                weights = weights.add(tile.width.block_bytes());
+                weights = weights.add(tiles.width.block_bytes());
                 (blocks, block_scales) = (blocks.add(panel.stride), block_scales.add(panel.stride));
             }
             let halves = scales.as_ptr().cast::<__m128i>();
@@ -96,7 +96,7 @@ unsafe fn rows<const M: usize, const NIBBLES: bool>(
             }
             sums = sums.add(panel.stride);
         }
-        let unit = _mm256_set1_ps(tile.unit);
+        let unit = _mm256_set1_ps(tiles.unit(tile_idx));
         for (output, total) in outputs.iter_mut().zip(totals) {
             _mm256_storeu_ps(output.as_mut_ptr(), _mm256_mul_ps(total[0], unit));
             _mm256_storeu_ps(output.as_mut_ptr().add(8), _mm256_mul_ps(total[1], unit));

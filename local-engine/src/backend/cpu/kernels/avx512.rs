@@ -1,41 +1,28 @@
 //! The product with AVX-512 VNNI: four nibbles or bytes times four activations in each of sixteen lanes.
 //!
-//! Invariants: reads no byte outside the tile row and the panel, which `multiply` has measured.
-#![expect(unsafe_code, reason = "intrinsics and unchecked reads: bounds are checked once for a tile row")]
+//! Invariants: reads no byte outside the tile rows and the panel, which `multiply` has measured.
+#![expect(unsafe_code, reason = "intrinsics and unchecked reads: bounds are checked once for some tile rows")]
 
 use std::arch::x86_64::*;
 
-use super::{Multiply, Outputs};
+use super::Multiply;
 use crate::backend::cpu::activations::{Block, BlockScale, PANEL_ROWS, Panel};
-use crate::backend::cpu::layout::{BLOCK, TileRow, Width};
-use crate::backend::cpu::simd::Avx512;
+use crate::backend::cpu::layout::{BLOCK, TileRows, UNIT_BYTES, Width};
+use crate::backend::cpu::simd::{Avx512, Lanes};
 
 /// Vectors of weights in a block, once nibbles are bytes.
 const STEPS: usize = BLOCK / 4;
 
 impl Multiply for Avx512 {
     #[inline]
-    fn multiply(self, tile: &TileRow<'_>, panel: &Panel<'_>, outputs: &mut Outputs) {
-        let n_chunks = tile.scales.len() / tile.width.scale_bytes();
-        let n_blocks = n_chunks * tile.chunk_blocks;
-        assert!(tile.weights.len() >= n_blocks * tile.width.block_bytes(), "a tile row is whole");
-        assert!(panel.n_rows <= panel.stride && panel.stride <= PANEL_ROWS, "a panel has its rows");
+    fn multiply(self, tiles: &TileRows<'_>, panel: &Panel<'_>, outputs: &mut [Lanes]) {
+        super::check(tiles, panel, outputs);
+        assert!(panel.stride <= PANEL_ROWS, "a panel is no larger than the largest");
         assert!(panel.stride <= 8 || panel.stride.is_multiple_of(2), "many rows come in pairs");
-        assert!(
-            panel.blocks.len() >= n_blocks * panel.stride && panel.scales.len() >= n_blocks * panel.stride
-        );
-        assert!(panel.sums.len() >= n_chunks * panel.stride, "a panel is as long as its weights");
-        let product = Product {
-            weights: tile.weights.as_ptr(),
-            scales: tile.scales.as_ptr(),
-            n_chunks,
-            chunk_blocks: tile.chunk_blocks,
-            unit: tile.unit,
-            panel,
-        };
+        let product = Product { tiles, panel };
         // SAFETY: an `Avx512` proves the instructions; the lengths were checked above.
         unsafe {
-            match tile.width {
+            match tiles.width {
                 Width::Int4 => product.all_rows::<true>(outputs),
                 Width::Int8 => product.all_rows::<false>(outputs),
             }
@@ -45,11 +32,7 @@ impl Multiply for Avx512 {
 
 #[derive(Clone, Copy)]
 struct Product<'a> {
-    weights: *const u8,
-    scales: *const u8,
-    n_chunks: usize,
-    chunk_blocks: usize,
-    unit: f32,
+    tiles: &'a TileRows<'a>,
     panel: &'a Panel<'a>,
 }
 
@@ -58,7 +41,7 @@ impl Product<'_> {
     ///
     /// The processor has AVX-512 with VNNI, the arrays are as long as the counts say, and beyond eight rows
     /// the panel has room for an even number.
-    unsafe fn all_rows<const NIBBLES: bool>(&self, outputs: &mut Outputs) {
+    unsafe fn all_rows<const NIBBLES: bool>(&self, outputs: &mut [Lanes]) {
         // SAFETY: the caller's. An odd row beyond eight is computed beside somebody's old numbers, whose
         // outputs are not read.
         unsafe {
@@ -86,43 +69,95 @@ impl Product<'_> {
     ///
     /// As of `all_rows`; the panel has room for so many rows.
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn rows<const A: usize, const B: usize, const NIBBLES: bool>(&self, outputs: &mut Outputs) {
+    unsafe fn rows<const A: usize, const B: usize, const NIBBLES: bool>(&self, outputs: &mut [Lanes]) {
+        let (tiles, n_rows) = (self.tiles, self.panel.n_rows);
+        let mut weights = tiles.bytes.as_ptr();
+        let mut output = outputs.as_mut_ptr();
+        // The tiles are computed in one loop, so that memory is read without a pause between them.
+        for _ in 0..tiles.n_tiles() {
+            // SAFETY: the caller's; a tile row is followed by its unit, and outputs are as many as rows.
+            unsafe {
+                let (totals_a, totals_b);
+                (weights, totals_a, totals_b) = self.tile::<A, B, NIBBLES>(weights);
+                let unit = _mm512_set1_ps(*weights.cast::<f32>());
+                weights = weights.add(UNIT_BYTES);
+                for (row, total) in totals_a.into_iter().enumerate() {
+                    _mm512_storeu_ps(output.add(row).cast(), _mm512_mul_ps(total, unit));
+                }
+                for (row, total) in totals_b.into_iter().enumerate() {
+                    if A + row < n_rows {
+                        _mm512_storeu_ps(output.add(A + row).cast(), _mm512_mul_ps(total, unit));
+                    }
+                }
+                output = output.add(n_rows);
+            }
+        }
+    }
+
+    /// The sums of one tile row, and where its chunks end.
+    ///
+    /// # Safety
+    ///
+    /// As of `rows`.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn tile<const A: usize, const B: usize, const NIBBLES: bool>(
+        &self,
+        mut weights: *const u8,
+    ) -> (*const u8, [__m512; A], [__m512; B]) {
+        let width = if NIBBLES { Width::Int4 } else { Width::Int8 };
         let stride = self.panel.stride;
-        // SAFETY: pointers advance by what they are read by, block by block and chunk by chunk, and the
-        // arrays are as long as that.
-        unsafe {
-            let mut weights = self.weights;
-            let mut scales = self.scales;
-            let (mut blocks, mut block_scales) = (self.panel.blocks.as_ptr(), self.panel.scales.as_ptr());
-            let mut sums = self.panel.sums.as_ptr();
-            let (mut totals_a, mut totals_b) = ([_mm512_setzero_ps(); A], [_mm512_setzero_ps(); B]);
-            for _ in 0..self.n_chunks {
-                let (mut parts_a, mut parts_b) = ([_mm512_setzero_ps(); A], [_mm512_setzero_ps(); B]);
-                for _ in 0..self.chunk_blocks {
+        let (mut blocks, mut block_scales) = (self.panel.blocks.as_ptr(), self.panel.scales.as_ptr());
+        let mut sums = self.panel.sums.as_ptr();
+        let (mut totals_a, mut totals_b) = ([_mm512_setzero_ps(); A], [_mm512_setzero_ps(); B]);
+        for _ in 0..self.tiles.n_chunks {
+            let (mut parts_a, mut parts_b) = ([_mm512_setzero_ps(); A], [_mm512_setzero_ps(); B]);
+            // SAFETY: pointers advance by what they are read by, block by block and chunk by chunk, and the
+            // arrays are as long as that.
+            unsafe {
+                for _ in 0..self.tiles.chunk_blocks {
+                    prefetch::<NIBBLES>(weights, prefetch_bytes(A + B));
                     let steps = unpack::<NIBBLES>(weights);
                     add_block::<A, NIBBLES>(&mut parts_a, &steps, blocks, block_scales);
                     add_block::<B, NIBBLES>(&mut parts_b, &steps, blocks.add(A), block_scales.add(A));
-                    weights = weights.add(if NIBBLES { Width::Int4 } else { Width::Int8 }.block_bytes());
+                    weights = weights.add(width.block_bytes());
                     (blocks, block_scales) = (blocks.add(stride), block_scales.add(stride));
                 }
-                let scale = _mm512_cvtph_ps(_mm256_loadu_si256(scales.cast()));
+                let scale = _mm512_cvtph_ps(_mm256_loadu_si256(weights.cast()));
                 let zero = if NIBBLES {
-                    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(scales.add(32).cast())))
+                    _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(weights.add(32).cast())))
                 } else {
                     _mm512_setzero_ps()
                 };
                 add_parts::<A, NIBBLES>(&mut totals_a, parts_a, (scale, zero), sums);
                 add_parts::<B, NIBBLES>(&mut totals_b, parts_b, (scale, zero), sums.add(A));
-                scales = scales.add(if NIBBLES { Width::Int4 } else { Width::Int8 }.scale_bytes());
+                weights = weights.add(width.scale_bytes());
                 sums = sums.add(stride);
             }
-            let unit = _mm512_set1_ps(self.unit);
-            for (row, total) in totals_a.into_iter().enumerate() {
-                _mm512_storeu_ps(outputs[row].as_mut_ptr(), _mm512_mul_ps(total, unit));
-            }
-            for (row, total) in totals_b.into_iter().enumerate() {
-                _mm512_storeu_ps(outputs[A + row].as_mut_ptr(), _mm512_mul_ps(total, unit));
-            }
+        }
+        (weights, totals_a, totals_b)
+    }
+}
+
+/// How far ahead weights are asked for. The processor sees a stream of its own accord, and one row is
+/// fastest when it is left alone; but it stops at the end of a page, and the more there is to compute for
+/// each weight, the less far the loads themselves run ahead of that.
+const fn prefetch_bytes(n_rows: usize) -> usize {
+    match n_rows {
+        0 | 1 => 0,
+        2 | 3 => 512,
+        _ => 4_096,
+    }
+}
+
+/// Asks for the weights of a block that comes so many bytes later, be it past the end of all of them:
+/// nothing is read that is not there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch<const NIBBLES: bool>(weights: *const u8, ahead_bytes: usize) {
+    if ahead_bytes > 0 {
+        for line in 0..if NIBBLES { 2 } else { 4 } {
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(ahead_bytes + 64 * line).cast());
         }
     }
 }

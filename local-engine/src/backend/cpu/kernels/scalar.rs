@@ -2,35 +2,34 @@
 
 use half::f16;
 
-use super::{Multiply, Outputs};
+use super::Multiply;
 use crate::backend::cpu::activations::{Block, Panel};
-use crate::backend::cpu::layout::{BLOCK, TileRow, Width};
+use crate::backend::cpu::layout::{BLOCK, TileRows, Width};
 use crate::backend::cpu::simd::{LANES, Lanes, Scalar};
 
 impl Multiply for Scalar {
-    fn multiply(self, tile: &TileRow<'_>, panel: &Panel<'_>, outputs: &mut Outputs) {
-        for (row_idx, outputs) in outputs.iter_mut().enumerate().take(panel.n_rows) {
-            *outputs = row(tile, panel, row_idx);
+    fn multiply(self, tiles: &TileRows<'_>, panel: &Panel<'_>, outputs: &mut [Lanes]) {
+        for (idx, output) in outputs.iter_mut().enumerate() {
+            *output = row(tiles, idx / panel.n_rows, panel, idx % panel.n_rows);
         }
     }
 }
 
-fn row(tile: &TileRow<'_>, panel: &Panel<'_>, row_idx: usize) -> Lanes {
+fn row(tiles: &TileRows<'_>, tile_idx: usize, panel: &Panel<'_>, row_idx: usize) -> Lanes {
     let mut total = [0.0_f32; LANES];
-    let scale_bytes = tile.width.scale_bytes();
-    let block_bytes = tile.width.block_bytes();
-    for (chunk_idx, scales) in tile.scales.chunks_exact(scale_bytes).enumerate() {
+    for chunk_idx in 0..tiles.n_chunks {
+        let (weights, scales) = tiles.chunk(tile_idx, chunk_idx);
         let mut part = [0.0_f32; LANES];
-        for block_idx in chunk_idx * tile.chunk_blocks..(chunk_idx + 1) * tile.chunk_blocks {
-            let at = block_idx * panel.stride + row_idx;
-            let dots = dots(tile.width, &tile.weights[block_idx * block_bytes..], &panel.blocks[at]);
+        for (block_idx, weights) in weights.chunks_exact(tiles.width.block_bytes()).enumerate() {
+            let at = (chunk_idx * tiles.chunk_blocks + block_idx) * panel.stride + row_idx;
+            let dots = dots(tiles.width, weights, &panel.blocks[at]);
             let scale = panel.scales[at].value();
             for (part, dot) in part.iter_mut().zip(dots) {
                 *part += dot as f32 * scale;
             }
         }
         let sum = panel.sums[chunk_idx * panel.stride + row_idx];
-        let (pairs, zeros) = scales[..].split_at(2 * LANES);
+        let (pairs, zeros) = scales.split_at(2 * LANES);
         for (out, pair) in pairs.as_chunks::<2>().0.iter().enumerate() {
             // Bytes are centred by their dot product; they have no zeros.
             let zero = zeros.get(out).map_or(0.0, |zero| f32::from(*zero));
@@ -38,7 +37,8 @@ fn row(tile: &TileRow<'_>, panel: &Panel<'_>, row_idx: usize) -> Lanes {
             total[out] = f16::from_le_bytes(*pair).to_f32().mul_add(centred, total[out]);
         }
     }
-    total.map(|total| total * tile.unit)
+    let unit = tiles.unit(tile_idx);
+    total.map(|total| total * unit)
 }
 
 /// The exact sums of a block for sixteen outputs.

@@ -1,7 +1,7 @@
 //! Every tier multiplies as exact arithmetic does, and all of them alike.
 
 use super::*;
-use crate::backend::cpu::activations::{Activations, PanelMut};
+use crate::backend::cpu::activations::Activations;
 use crate::backend::cpu::layout::tests::int4;
 use crate::backend::cpu::layout::{Packed, Width, chunk_of};
 use crate::backend::cpu::pool::Pool;
@@ -24,37 +24,34 @@ fn quantised(rows: &[Vec<f32>], chunk: usize) -> Activations {
 }
 
 fn fill(activations: &mut Activations, rows: &[Vec<f32>]) {
-    let (layout, parts) = activations.by_panel();
-    let task = |panel_idx, (blocks, (scales, sums)): (_, (_, _))| {
-        let mut part = PanelMut { layout, blocks, scales, sums };
-        for (row_idx, row) in layout.rows_of(panel_idx, rows.len()).enumerate() {
-            part.write_row(Scalar, row_idx, |first, to| to.copy_from_slice(&rows[row][first..][..to.len()]));
-        }
-    };
-    Pool::new(1).for_each(parts, task).unwrap();
+    activations
+        .for_each_row(&mut Pool::new(1), |row_idx, mut row| {
+            row.write(Scalar, |first, to| to.copy_from_slice(&rows[row_idx][first..][..to.len()]));
+        })
+        .unwrap();
 }
 
 /// The product of one tile row, from the packed numbers, in f64: and how large its summands were.
-fn expected(tile: &TileRow<'_>, panel: &Panel<'_>, row_idx: usize) -> [(f64, f64); LANES] {
+fn expected(tile: &TileRows<'_>, panel: &Panel<'_>, row_idx: usize) -> [(f64, f64); LANES] {
     std::array::from_fn(|out| {
         let (mut sum, mut sizes) = (0.0, 0.0);
-        let n_in = tile.weights.len() / tile.width.block_bytes() * 16;
-        for input in 0..n_in {
+        for input in 0..tile.n_chunks * tile.chunk_blocks * 16 {
             let at = input / 16 * panel.stride + row_idx;
             let x = f64::from(panel.blocks[at].0[input % 16]) * f64::from(panel.scales[at].value());
-            let scales = &tile.scales[input / 16 / tile.chunk_blocks * tile.width.scale_bytes()..];
+            let (weights, scales) = tile.chunk(0, input / 16 / tile.chunk_blocks);
+            let input = input % (16 * tile.chunk_blocks);
             let scale = half::f16::from_le_bytes([scales[2 * out], scales[2 * out + 1]]);
             let q = match tile.width {
                 Width::Int4 => {
-                    let byte = tile.weights[input / 8 * 64 + out * 4 + input % 4];
+                    let byte = weights[input / 8 * 64 + out * 4 + input % 4];
                     f64::from(byte >> (input % 8 / 4 * 4) & 15) - f64::from(scales[32 + out])
                 }
-                Width::Int8 => f64::from(tile.weights[input / 4 * 64 + out * 4 + input % 4]) - 128.0,
+                Width::Int8 => f64::from(weights[input / 4 * 64 + out * 4 + input % 4]) - 128.0,
             };
-            let term = q * scale.to_f64() * f64::from(tile.unit) * x;
+            let term = q * scale.to_f64() * f64::from(tile.unit(0)) * x;
             sum += term;
             // What was subtracted may have been larger than what is left.
-            sizes += term.abs() + (15.0 * scale.to_f64() * f64::from(tile.unit) * x).abs();
+            sizes += term.abs() + (15.0 * scale.to_f64() * f64::from(tile.unit(0)) * x).abs();
         }
         (sum, sizes)
     })
@@ -77,26 +74,28 @@ fn check(linear: &Linear, rows: &[Vec<f32>]) {
     let mut bytes = vec![0x5a; packed.n_bytes()];
     packed.pack(linear, 0, &mut bytes);
     let activations = quantised(rows, packed.chunk);
-    for tile_idx in 0..packed.n_tiles() {
-        let tile = packed.tile_row(&bytes, tile_idx);
-        for panel_idx in 0..activations.n_panels() {
-            let panel = activations.panel(panel_idx);
-            let mut of_scalar = [[f32::NAN; LANES]; PANEL_ROWS];
-            Scalar.multiply(&tile, &panel, &mut of_scalar);
-            for tier in tiers() {
-                let mut outputs = [[f32::NAN; LANES]; PANEL_ROWS];
-                with_tier!(tier, simd => simd.multiply(&tile, &panel, &mut outputs));
-                for row_idx in 0..panel.n_rows {
-                    let bits = |outputs: &Lanes| outputs.map(f32::to_bits);
-                    assert_eq!(bits(&outputs[row_idx]), bits(&of_scalar[row_idx]), "{tier:?}");
-                    for (found, (sum, sizes)) in outputs[row_idx].iter().zip(expected(&tile, &panel, row_idx))
-                    {
-                        assert!((f64::from(*found) - sum).abs() <= 1e-6 * sizes, "{tier:?}: {found} {sum}");
-                    }
-                }
+    let tiles = packed.tile_rows(&bytes, 0..packed.n_tiles());
+    for panel_idx in 0..activations.n_panels() {
+        let panel = activations.panel(panel_idx);
+        let of_scalar = outputs_of(Tier::Scalar(Scalar), &tiles, &panel);
+        for (idx, outputs) in of_scalar.iter().enumerate() {
+            let tile = packed.tile_rows(&bytes, idx / panel.n_rows..idx / panel.n_rows + 1);
+            for (found, (sum, sizes)) in outputs.iter().zip(expected(&tile, &panel, idx % panel.n_rows)) {
+                assert!((f64::from(*found) - sum).abs() <= 1e-6 * sizes, "{found} {sum}");
             }
         }
+        for tier in tiers() {
+            let bits =
+                |outputs: &[Lanes]| outputs.as_flattened().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&outputs_of(tier, &tiles, &panel)), bits(&of_scalar), "{tier:?}");
+        }
     }
+}
+
+fn outputs_of(tier: Tier, tiles: &TileRows<'_>, panel: &Panel<'_>) -> Vec<Lanes> {
+    let mut outputs = vec![[f32::NAN; LANES]; tiles.n_tiles() * panel.n_rows];
+    with_tier!(tier, simd => simd.multiply(tiles, panel, &mut outputs));
+    outputs
 }
 
 fn rows(n_rows: usize, n_in: usize) -> Vec<Vec<f32>> {
@@ -146,19 +145,14 @@ fn a_rows_outputs_are_the_same_beside_any_others() {
     let packed = Packed::plan(&linear, 64, 0);
     let mut bytes = vec![0; packed.n_bytes()];
     packed.pack(&linear, 0, &mut bytes);
-    let tile = packed.tile_row(&bytes, 0);
+    let tiles = packed.tile_rows(&bytes, 0..1);
     let all = rows(16, 256);
     for tier in tiers() {
-        let outputs_of = |rows: &[Vec<f32>]| {
-            let activations = quantised(rows, 64);
-            let mut outputs = [[0.0; LANES]; PANEL_ROWS];
-            with_tier!(tier, simd => simd.multiply(&tile, &activations.panel(0), &mut outputs));
-            outputs
-        };
-        let together = outputs_of(&all);
+        let of_rows = |rows: &[Vec<f32>]| outputs_of(tier, &tiles, &quantised(rows, 64).panel(0));
+        let together = of_rows(&all);
         for (row_idx, row) in all.iter().enumerate() {
-            assert_eq!(outputs_of(std::slice::from_ref(row))[0], together[row_idx]);
-            assert_eq!(outputs_of(&all[row_idx..])[0], together[row_idx]);
+            assert_eq!(of_rows(std::slice::from_ref(row))[0], together[row_idx]);
+            assert_eq!(of_rows(&all[row_idx..])[0], together[row_idx]);
         }
     }
 }

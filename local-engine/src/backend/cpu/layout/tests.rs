@@ -8,16 +8,17 @@ use crate::weights::{Dtype, Int4Layout};
 
 /// The weight of an output and input, as the kernels would use it.
 fn unpacked(packed: &Packed, bytes: &[u8], out: usize, input: usize) -> f32 {
-    let tile = packed.tile_row(bytes, out / LANES);
+    let tiles = packed.tile_rows(bytes, out / LANES..out / LANES + 1);
     let out = out % LANES;
-    let scales = &tile.scales[input / packed.chunk * packed.width.scale_bytes()..];
-    let scale = f16::from_le_bytes([scales[2 * out], scales[2 * out + 1]]).to_f32() * tile.unit;
+    let (weights, scales) = tiles.chunk(0, input / packed.chunk);
+    let input = input % packed.chunk;
+    let scale = f16::from_le_bytes([scales[2 * out], scales[2 * out + 1]]).to_f32() * tiles.unit(0);
     let q = match packed.width {
         Width::Int4 => {
-            let byte = tile.weights[input / 8 * VECTOR + out * 4 + input % 4];
+            let byte = weights[input / 8 * VECTOR + out * 4 + input % 4];
             i16::from(byte >> (input % 8 / 4 * 4) & 15) - i16::from(scales[2 * LANES + out])
         }
-        Width::Int8 => i16::from(tile.weights[input / 4 * VECTOR + out * 4 + input % 4]) - 128,
+        Width::Int8 => i16::from(weights[input / 4 * VECTOR + out * 4 + input % 4]) - 128,
     };
     f32::from(q) * scale
 }

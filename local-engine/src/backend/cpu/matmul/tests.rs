@@ -1,6 +1,7 @@
 //! Fused products are the products of their parts, with bias, sum and edge, on any number of threads.
 
 use super::*;
+use crate::backend::cpu::activations::RowMut;
 use crate::backend::cpu::layout::tests::int4;
 use crate::backend::cpu::layout::{MAX_CHUNK, chunk_of};
 use crate::backend::cpu::simd::Scalar;
@@ -27,17 +28,13 @@ fn fused(linears: &[&Linear], bias: Option<Vec<f32>>) -> (Fused, Vec<u8>) {
 fn activations(n_rows: usize, n_in: usize, chunk: usize) -> Activations {
     let mut activations = Activations::default();
     activations.reset(n_rows, n_in, chunk);
-    let (layout, parts) = activations.by_panel();
-    Pool::new(1)
-        .for_each(parts, |panel_idx, (blocks, (scales, sums))| {
-            let mut part = PanelMut { layout, blocks, scales, sums };
-            for (row_idx, row) in layout.rows_of(panel_idx, n_rows).enumerate() {
-                part.write_row(Scalar, row_idx, |first, values| {
-                    for (idx, value) in values.iter_mut().enumerate() {
-                        *value = ((first + idx + row * 31) % 13) as f32 - 6.0;
-                    }
-                });
-            }
+    activations
+        .for_each_row(&mut Pool::new(1), |row_idx, mut row| {
+            row.write(Scalar, |first, values| {
+                for (idx, value) in values.iter_mut().enumerate() {
+                    *value = ((first + idx + row_idx * 31) % 13) as f32 - 6.0;
+                }
+            });
         })
         .unwrap();
     activations
@@ -45,9 +42,10 @@ fn activations(n_rows: usize, n_in: usize, chunk: usize) -> Activations {
 
 /// The sixteen outputs of a tile row for a row, computed on its own.
 fn tile_of(fused: &Fused, memory: &[u8], activations: &Activations, tile_idx: usize, row: usize) -> Lanes {
-    let mut outputs = [[0.0; LANES]; PANEL_ROWS];
     let panel = activations.panel(row / PANEL_ROWS);
-    Scalar.multiply(&fused.tile_row(memory, tile_idx), &panel, &mut outputs);
+    let mut outputs = vec![[0.0; LANES]; panel.n_rows];
+    let (_, tile) = fused.pieces(memory, tile_idx..tile_idx + 1, panel.n_rows).next().expect("one piece");
+    Scalar.multiply(&tile, &panel, &mut outputs);
     outputs[row % PANEL_ROWS]
 }
 
@@ -114,31 +112,20 @@ fn gates_are_quantised_as_rows_of_their_own_would_be() {
 
             let mut expected = Activations::default();
             expected.reset(n_rows, 256, chunk);
-            let (layout, parts) = expected.by_panel();
-            let task = |panel_idx, (blocks, (scales, sums)): (_, (_, _))| {
-                let mut part = PanelMut { layout, blocks, scales, sums };
-                for (row_idx, row) in layout.rows_of(panel_idx, n_rows).enumerate() {
-                    part.write_row(Scalar, row_idx, |first, values| {
-                        let gates = &mut values.as_chunks_mut::<LANES>().0;
-                        for (tile_idx, gates) in gates.iter_mut().enumerate() {
-                            let column = row * 512 + first + tile_idx * LANES;
-                            gates.copy_from_slice(&rows[column..][..LANES]);
-                            let ups: &Lanes = rows[column + 256..].first_chunk().expect("there are ups");
-                            ops::gate(Scalar, std::slice::from_mut(gates), std::slice::from_ref(ups));
-                        }
-                    });
-                }
+            let task = |row_idx: usize, mut row: RowMut<'_, '_>| {
+                row.write(Scalar, |first, values| {
+                    for (idx, value) in values.iter_mut().enumerate() {
+                        let column = row_idx * 512 + first + idx;
+                        let [silu, ..] = ops::silu(Scalar, [rows[column]; LANES]);
+                        *value = silu * rows[column + 256];
+                    }
+                });
             };
-            device.pool.for_each(parts, task).unwrap();
-            assert_eq!(format!("{gated:?}"), format!("{expected:?}"));
+            expected.for_each_row(device.pool, task).unwrap();
+            for panel_idx in 0..gated.n_panels() {
+                let [found, expected] = [&gated, &expected].map(|of| format!("{:?}", of.panel(panel_idx)));
+                assert_eq!(found, expected);
+            }
         }
     }
-}
-
-#[test]
-fn tasks_are_neither_too_many_nor_too_large() {
-    assert_eq!(tiles_per_task(1, 2), 1);
-    assert_eq!(tiles_per_task(31, 2), 1);
-    assert_eq!(tiles_per_task(64, 2), 2);
-    assert_eq!(tiles_per_task(9_504, 2), 16);
 }

@@ -109,11 +109,65 @@ unsafe impl<'a, T: Send> Split for Ranges<'a, T> {
     }
 }
 
-/// A table of rows, cut into strips of whole columns; the last is as wide as what is left.
-pub(crate) struct Columns<'a, T> {
+/// Indices, none of them twice.
+#[derive(Debug, Default)]
+pub(crate) struct Distinct {
+    indices: Vec<usize>,
+    sorted: Vec<usize>,
+}
+
+impl Distinct {
+    /// Replaces the indices; says whether they are distinct, and has none when they are not.
+    pub(crate) fn replace(&mut self, indices: impl Iterator<Item = usize>) -> bool {
+        self.indices.clear();
+        self.indices.extend(indices);
+        self.sorted.clone_from(&self.indices);
+        self.sorted.sort_unstable();
+        let is_distinct = self.sorted.is_sorted_by(|a, b| a < b);
+        if !is_distinct {
+            self.indices.clear();
+        }
+        is_distinct
+    }
+}
+
+/// Some of the rows of a table.
+pub(crate) struct Picked<'a, T> {
     whole: Whole<'a, T>,
     n_columns: usize,
+    rows: &'a Distinct,
+}
+
+impl<'a, T> Picked<'a, T> {
+    pub(crate) fn new(values: &'a mut [T], n_columns: usize, rows: &'a Distinct) -> Self {
+        Self { whole: Whole::new(values), n_columns, rows }
+    }
+}
+
+// SAFETY: rows of different indices do not overlap, and no index is there twice.
+unsafe impl<'a, T: Send> Split for Picked<'a, T> {
+    type Part = &'a mut [T];
+
+    fn n_parts(&self) -> usize {
+        self.rows.indices.len()
+    }
+
+    unsafe fn part(&self, part_idx: usize) -> &'a mut [T] {
+        let start = self.rows.indices[part_idx] * self.n_columns;
+        // SAFETY: the caller asks once, and other parts do not reach here.
+        unsafe { self.whole.range(start..start + self.n_columns) }
+    }
+}
+
+/// A table of rows, cut into strips of whole columns; the last is as wide as what is left. Where it
+/// is cut into bands of rows, too, each band has strips of its own.
+pub(crate) struct Columns<'a, T> {
+    whole: Whole<'a, T>,
+    /// From a row to the next.
+    n_columns: usize,
     width: usize,
+    /// Rows of a band.
+    band: usize,
 }
 
 impl<'a, T> Columns<'a, T> {
@@ -122,43 +176,64 @@ impl<'a, T> Columns<'a, T> {
     /// When the values are no whole rows.
     pub(crate) fn new(values: &'a mut [T], n_columns: usize, width: usize) -> Self {
         assert!(values.len().is_multiple_of(n_columns.max(1)), "a table has whole rows");
-        Self { whole: Whole::new(values), n_columns, width: width.max(1) }
+        let band = values.len().checked_div(n_columns).unwrap_or(0).max(1);
+        Self { whole: Whole::new(values), n_columns, width: width.max(1), band }
     }
-}
 
-// SAFETY: a strip's columns end where the next strip's begin.
-unsafe impl<'a, T: Send> Split for Columns<'a, T> {
-    type Part = Strip<'a, T>;
+    /// Cut across, too, after every `n_rows` rows: first all strips of the first rows, then of the next.
+    pub(crate) fn in_bands(self, n_rows: usize) -> Self {
+        Self { band: n_rows.max(1), ..self }
+    }
 
-    fn n_parts(&self) -> usize {
+    fn n_rows(&self) -> usize {
+        self.whole.len.checked_div(self.n_columns).unwrap_or(0)
+    }
+
+    fn n_strips(&self) -> usize {
         self.n_columns.div_ceil(self.width)
     }
 
-    unsafe fn part(&self, part_idx: usize) -> Strip<'a, T> {
-        let first_column = part_idx * self.width;
-        assert!(first_column < self.n_columns, "a strip lies in the table");
+    fn strip(&self, part_idx: usize) -> Strip<'a, T> {
+        let (band_idx, strip_idx) = (part_idx / self.n_strips(), part_idx % self.n_strips());
+        let first_column = strip_idx * self.width;
         Strip {
             whole: Whole { first: self.whole.first, len: self.whole.len, borrowed: PhantomData },
             n_columns: self.n_columns,
+            rows: band_idx * self.band..((band_idx + 1) * self.band).min(self.n_rows()),
             first_column,
             width: self.width.min(self.n_columns - first_column),
         }
     }
 }
 
-/// Some columns of a table, and nobody else's.
+// SAFETY: a strip's columns end where the next strip's begin, and a band's rows where the next band's do.
+unsafe impl<'a, T: Send> Split for Columns<'a, T> {
+    type Part = Strip<'a, T>;
+
+    fn n_parts(&self) -> usize {
+        self.n_strips() * self.n_rows().div_ceil(self.band)
+    }
+
+    unsafe fn part(&self, part_idx: usize) -> Strip<'a, T> {
+        self.strip(part_idx)
+    }
+}
+
+/// Some columns of some rows of a table, and nobody else's.
 pub(crate) struct Strip<'a, T> {
     whole: Whole<'a, T>,
     n_columns: usize,
+    rows: Range<usize>,
     first_column: usize,
     width: usize,
 }
 
 impl<T> Strip<'_, T> {
-    /// The strip's columns of one row.
+    /// The strip's columns of one of its rows.
     pub(crate) fn row_mut(&mut self, row_idx: usize) -> &mut [T] {
-        let start = row_idx * self.n_columns + self.first_column;
-        // SAFETY: the columns are the strip's alone, and the strip is borrowed.
+        assert!(row_idx < self.rows.len(), "a row lies in the strip");
+        let start = (self.rows.start + row_idx) * self.n_columns + self.first_column;
+        // SAFETY: these columns of these rows are the strip's alone, and the strip is borrowed.
         unsafe { self.whole.range(start..start + self.width) }
     }
 }

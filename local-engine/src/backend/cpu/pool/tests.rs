@@ -1,7 +1,5 @@
 //! Every task runs once, whatever the threads do; a panic is an error; parts do not overlap.
 
-use std::sync::atomic::AtomicUsize;
-
 use super::*;
 
 #[test]
@@ -9,7 +7,7 @@ fn every_task_runs_exactly_once_on_any_number_of_threads() {
     for n_threads in [1, 2, 3, 7] {
         let mut pool = Pool::new(n_threads);
         assert_eq!(pool.n_threads(), n_threads);
-        for n_tasks in [0, 1, 2, 3, 100, 1_000] {
+        for n_tasks in [0, 1, 2, 3, 100, 1_000, MAX_TASKS, MAX_TASKS + 1, 2 * MAX_TASKS + 7] {
             let counts: Vec<AtomicUsize> = (0..n_tasks).map(|_| AtomicUsize::new(0)).collect();
 
             pool.run(n_tasks, &|task_idx| {
@@ -119,6 +117,50 @@ fn columns_are_strips_of_every_row() {
 
     assert_eq!(values[..7], [0, 0, 0, 1, 1, 1, 2]);
     assert_eq!(values[14..], [20, 20, 20, 21, 21, 21, 22]);
+}
+
+#[test]
+fn bands_cover_the_table_once() {
+    let mut values = vec![0; 6 * 5];
+
+    Pool::new(2)
+        .for_each(Columns::new(&mut values, 5, 2).in_bands(4), |idx, mut strip| {
+            (0..if idx < 3 { 4 } else { 2 }).for_each(|row| strip.row_mut(row).fill(1 + idx));
+        })
+        .unwrap();
+
+    assert_eq!(values[..5], [1, 1, 2, 2, 3]);
+    assert_eq!(values[15..20], values[..5]);
+    assert_eq!(values[20..25], [4, 4, 5, 5, 6]);
+    assert_eq!(values[25..], values[20..25]);
+}
+
+#[test]
+fn picked_rows_are_written_and_no_others() {
+    let mut rows = Distinct::default();
+    assert!(!rows.replace([3, 1, 3].into_iter()));
+    assert!(rows.replace([3, 1].into_iter()));
+    let mut values = vec![0; 5 * 2];
+
+    Pool::new(2).for_each(Picked::new(&mut values, 2, &rows), |idx, row| row.fill(1 + idx)).unwrap();
+
+    assert_eq!(values, [0, 0, 2, 2, 0, 0, 1, 1, 0, 0]);
+    assert!(rows.replace([5].into_iter()));
+    let past_the_end = Pool::new(1).for_each(Picked::new(&mut values, 2, &rows), |_, _| {});
+    assert_eq!(past_the_end, Err(TaskPanicked));
+}
+
+#[test]
+fn a_strip_has_no_rows_but_its_own() {
+    let mut values = [0; 12];
+    let mut pool = Pool::new(1);
+
+    let outcome = pool.for_each(Columns::new(&mut values, 3, 3).in_bands(2), |_, mut strip| {
+        strip.row_mut(2).fill(1);
+    });
+
+    assert_eq!(outcome, Err(TaskPanicked));
+    assert_eq!(values, [0; 12]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use half::f16;
 
-use super::{LANES, Lanes, Simd};
+use super::{LANES, LEAST_STEP, Lanes, MANTISSA, MOST_STEP, Simd, WITH_INVERSE};
 
 /// Needs nothing.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +17,8 @@ impl Simd for Scalar {
     fn run<R>(self, op: impl FnOnce() -> R) -> R {
         op()
     }
+
+    fn prefetch<T>(self, _: &T) {}
 
     fn splat(self, value: f32) -> Lanes {
         [value; LANES]
@@ -38,8 +40,13 @@ impl Simd for Scalar {
         *to = v;
     }
 
-    fn store_i8(self, v: Lanes, to: &mut [i8; LANES]) {
+    fn store_f16(self, v: Lanes, to: &mut [u16; LANES]) {
+        *to = v.map(|lane| f16::from_f32(lane).to_bits());
+    }
+
+    fn store_i8(self, v: Lanes, to: &mut [i8; LANES]) -> i32 {
         *to = v.map(|lane| lane.round_ties_even() as i8);
+        to.iter().map(|lane| i32::from(*lane)).sum()
     }
 
     fn add(self, a: Lanes, b: Lanes) -> Lanes {
@@ -86,8 +93,23 @@ impl Simd for Scalar {
         std::array::from_fn(|lane| if bits >> lane & 1 == 1 { v[lane] } else { otherwise })
     }
 
+    fn any_above(self, v: Lanes, limit: f32) -> bool {
+        v.into_iter().any(|lane| lane > limit)
+    }
+
     fn max_of_lanes(self, v: Lanes) -> f32 {
         v.into_iter().fold(v[0], greater)
+    }
+
+    fn step_of_bytes(self, v: Lanes) -> (Lanes, Lanes) {
+        let least = self.max_of_lanes(self.abs(v)) * (1.0 / 127.0);
+        let bits = (least.to_bits() as i32).wrapping_add(MANTISSA) & !MANTISSA;
+        let bits = bits.clamp(LEAST_STEP, MOST_STEP);
+        (self.splat(f32::from_bits(bits as u32)), self.splat(f32::from_bits((WITH_INVERSE - bits) as u32)))
+    }
+
+    fn first_lane(self, v: Lanes) -> f32 {
+        v[0]
     }
 
     fn sum_of_lanes(self, v: Lanes) -> f32 {

@@ -45,9 +45,14 @@ fn computed<S: Simd>(simd: S, a: &Lanes, b: &Lanes) -> Vec<u32> {
                 simd.round(x),
                 simd.keep(x, 0b1010_0000_1111_0001, 3.0),
                 simd.exp(x),
+                simd.exp2(simd.min(x, simd.splat(127.0))),
                 simd.splat(a[3]),
+                simd.step_of_bytes(x).0,
+                simd.step_of_bytes(x).1,
+                simd.splat(simd.first_lane(x)),
             ];
             let mut bits = vec![simd.max_of_lanes(x).to_bits(), simd.sum_of_lanes(x).to_bits()];
+            bits.extend([a[7], 0.0, f32::MAX].map(|limit| u32::from(simd.any_above(x, limit))));
             for result in results {
                 let mut lanes = [0.0; LANES];
                 simd.store(result, &mut lanes);
@@ -99,6 +104,24 @@ fn the_exponential_is_right_to_a_few_units_and_one_at_zero() {
 }
 
 #[test]
+fn powers_of_two_are_right_to_a_few_units_and_one_at_zero() {
+    of_all_tiers(|tier| {
+        let exp2_of = |lanes: Lanes| {
+            let mut result = [0.0; LANES];
+            with_tier!(tier, simd => simd.run(|| simd.store(simd.exp2(simd.load(&lanes)), &mut result)));
+            result
+        };
+        for step in 0..25_000 {
+            let x = step as f32 / 100.0 - 125.0;
+            let (found, expected) = (exp2_of([x; LANES])[9], f64::from(x).exp2());
+            assert!((f64::from(found) / expected - 1.0).abs() < 3e-7, "2^{x}: {found}");
+        }
+        assert_eq!(exp2_of([0.0; LANES]), [1.0; LANES]);
+        assert_eq!(exp2_of([f32::MIN; LANES]), [f32::MIN_POSITIVE; LANES]);
+    });
+}
+
+#[test]
 fn small_numbers_are_widened_and_rounded_as_rust_does() {
     let halves: [u16; LANES] =
         std::array::from_fn(|lane| f16::from_f32(1.7_f32.powi(lane as i32 - 8)).to_bits());
@@ -108,14 +131,37 @@ fn small_numbers_are_widened_and_rounded_as_rust_does() {
     of_all_tiers(|tier| {
         let (mut wide, mut whole, mut rounded) = ([0.0; LANES], [0.0; LANES], [0; LANES]);
 
-        with_tier!(tier, simd => simd.run(|| {
+        let sum = with_tier!(tier, simd => simd.run(|| {
             simd.store(simd.load_f16(&halves), &mut wide);
             simd.store(simd.load_i8(&bytes), &mut whole);
-            simd.store_i8(simd.load(&floats), &mut rounded);
+            simd.store_i8(simd.load(&floats), &mut rounded)
         }));
 
         assert_eq!(wide, halves.map(|bits| f16::from_bits(bits).to_f32()));
         assert_eq!(whole, bytes.map(f32::from));
         assert_eq!(rounded, floats.map(|x| x.round_ties_even() as i8), "{tier:?}");
+        assert_eq!(sum, rounded.iter().map(|x| i32::from(*x)).sum::<i32>(), "{tier:?}");
     });
+}
+
+#[test]
+fn steps_are_the_least_powers_of_two_that_suffice() {
+    for (greatest, expected) in [
+        (127.0, 1.0),
+        (126.9, 1.0),
+        (127.1, 2.0),
+        (-63.5, 0.5),
+        (-63.6, 1.0),
+        (1.0, 1.0 / 64.0),
+        (0.0, 2_f32.powi(-100)),
+        (1e-38, 2_f32.powi(-100)),
+        (1e38, 2_f32.powi(100)),
+    ] {
+        let mut lanes = [0.0; LANES];
+        lanes[11] = greatest;
+
+        let (step, inverse) = Scalar.step_of_bytes(lanes);
+
+        assert_eq!((step, inverse), ([expected; LANES], [1.0 / expected; LANES]), "{greatest}");
+    }
 }
