@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::backend::cpu::{Cpu, CpuConfig};
+use crate::backend::cpu::{Cpu, CpuConfig, Room};
 use crate::backend::{Backend, BackendError};
 use crate::chat::{Chat, ChatError};
 use crate::engine::{Engine, EngineConfig, EngineError, EngineParts};
@@ -80,11 +80,14 @@ impl LocalModel {
     /// Reads a directory and starts its engine; takes as long as the checkpoint is large.
     pub fn load(config: &LocalModelConfig) -> Result<Self, LoadError> {
         let dir = &config.model_dir;
-        let (backend, hparams) = backend(dir, config)?;
+        let room = Room::of(config.cpu.memory_bytes);
+        let (backend, hparams) = backend(dir, &room, config)?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let vocabulary = tokenizer.vocabulary();
         let draft = match (config.engine.speculation.kind, &config.draft_dir) {
-            (SpeculationKind::Draft, Some(draft_dir)) => Some(draft(draft_dir, &vocabulary, config)?),
+            (SpeculationKind::Draft, Some(draft_dir)) => {
+                Some(draft(draft_dir, &room, (&vocabulary, config))?)
+            }
             (SpeculationKind::Draft, None) => return Err(LoadError::NoDraft),
             (SpeculationKind::Off | SpeculationKind::Lookup, _) => None,
         };
@@ -162,21 +165,21 @@ impl LocalModel {
     }
 }
 
-fn backend(dir: &Path, config: &LocalModelConfig) -> Result<(Cpu, Hparams), LoadError> {
+fn backend(dir: &Path, room: &Room, config: &LocalModelConfig) -> Result<(Cpu, Hparams), LoadError> {
     let mut weights = checkpoint::open(dir)?;
     let context = config.context.unwrap_or(usize::MAX).min(weights.hparams.context);
     weights.hparams.context = context;
-    let cpu = Cpu::new(&weights, &config.cpu)
+    let cpu = Cpu::within(room, &weights, &config.cpu)
         .map_err(|source| LoadError::Backend { dir: dir.to_owned(), source })?;
     Ok((cpu, weights.hparams))
 }
 
 fn draft(
     draft_dir: &Path,
-    vocabulary: &Vocabulary,
-    config: &LocalModelConfig,
+    room: &Room,
+    (vocabulary, config): (&Vocabulary, &LocalModelConfig),
 ) -> Result<Box<dyn Backend>, LoadError> {
-    let (backend, hparams) = backend(draft_dir, config)?;
+    let (backend, hparams) = backend(draft_dir, room, config)?;
     let n_draft = Tokenizer::load(draft_dir)?.vocabulary().len();
     if n_draft != vocabulary.len() || hparams.n_vocab < n_draft {
         return Err(LoadError::OtherVocabulary {

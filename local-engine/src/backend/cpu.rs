@@ -8,8 +8,8 @@
 //!   activations  rows in eight bits                         kernels      sixteen outputs by sixteen rows
 //!   kv           pages of keys and values                   matmul       products, shared out over threads
 //!   pool         the threads                                attention    rows through pages
-//!   memory       large arrays, and how much there is        ops          norms and gates
-//!   aligned      arrays at cache lines
+//!   memory       large arrays                               ops          norms and gates
+//!   aligned      arrays at cache lines                      room         how much memory there is
 //!   model        all weights                                decoder      one step
 //! ```
 //!
@@ -28,6 +28,7 @@ mod model;
 mod ops;
 mod pool;
 pub mod probe;
+mod room;
 mod simd;
 
 use std::thread;
@@ -35,6 +36,7 @@ use std::thread;
 use serde::Deserialize;
 
 pub use self::kv::KvFormat;
+pub use self::room::Room;
 
 use self::decoder::{Scratch, Step};
 use self::kv::Pages;
@@ -54,7 +56,8 @@ pub struct CpuConfig {
     pub threads: Option<usize>,
     /// How keys and values are kept: `f16` (the default) or `int8`.
     pub kv: KvFormat,
-    /// What weights and KV cache may take together, in bytes. All that the system says is available.
+    /// What weights and KV cache may take together, in bytes, those of a draft model included. All that the
+    /// system says is available, or the container's limit leaves.
     pub memory_bytes: Option<u64>,
     /// The instructions to use: `scalar`, `avx2` or `avx512`. The best that there are.
     pub isa: Option<Isa>,
@@ -78,8 +81,9 @@ pub struct Cpu {
     rope: RopeTable,
     pages: Pages,
     kv: KvFormat,
-    /// What is left for the KV cache.
-    kv_bytes_max: u64,
+    /// Where the KV cache is taken from, as the weights were.
+    room: Room,
+    kv_bytes: u64,
     tier: Tier,
     pool: Pool,
     scratch: Scratch,
@@ -88,16 +92,20 @@ pub struct Cpu {
 impl Cpu {
     /// Repacks the weights. They may be dropped afterwards, but for the embedding, which is shared.
     pub fn new(weights: &Weights, config: &CpuConfig) -> Result<Self, BackendError> {
+        Self::within(&Room::of(config.memory_bytes), weights, config)
+    }
+
+    /// Takes its memory from a room that it shares with others, whatever the configuration says of memory.
+    pub fn within(room: &Room, weights: &Weights, config: &CpuConfig) -> Result<Self, BackendError> {
         let tier = tier_of(config.isa)?;
         let mut pool = Pool::new(config.threads.unwrap_or_else(default_threads));
-        let free_bytes = memory::available_bytes().unwrap_or(u64::MAX);
-        let memory_bytes = config.memory_bytes.unwrap_or(u64::MAX).min(free_bytes);
-        let model = Model::new(weights, &mut pool, memory_bytes)?;
+        let model = Model::new(weights, &mut pool, room)?;
         Ok(Self {
             rope: RopeTable::new(&model.hparams, 0),
             pages: Pages::new(&model.hparams, config.kv, 0)?,
             kv: config.kv,
-            kv_bytes_max: memory_bytes - model.memory.len() as u64,
+            room: room.clone(),
+            kv_bytes: 0,
             tier,
             pool,
             scratch: Scratch::default(),
@@ -163,10 +171,9 @@ impl Backend for Cpu {
 
     fn alloc_kv(&mut self, n_blocks: usize) -> Result<(), BackendError> {
         let needed_bytes = (n_blocks as u64).saturating_mul(self.block_bytes() as u64);
-        if needed_bytes > self.kv_bytes_max {
-            let what = "the KV cache, beside the weights,";
-            return Err(BackendError::OutOfMemory { what, needed_bytes, available_bytes: self.kv_bytes_max });
-        }
+        self.room.give_back(std::mem::take(&mut self.kv_bytes));
+        self.room.take(needed_bytes, "the KV cache, beside the weights,")?;
+        self.kv_bytes = needed_bytes;
         self.pages = Pages::new(&self.model.hparams, self.kv, n_blocks)?;
         // No sequence is longer than all blocks, whatever the context is.
         let n_positions = self.context().min(n_blocks * BLOCK_TOKENS);

@@ -1,15 +1,16 @@
-//! Large zeroed arrays in pages of their own, and how much memory there is for them.
+//! Large zeroed arrays in pages of their own.
 //!
-//! Gives nothing back before the end: weights and KV pages live as long as the backend.
+//! Gives nothing back before the end: weights and KV pages live as long as the backend. How much there may
+//! be of them is for `room`.
 //!
 //! Invariants: an array starts at a page, so at a cache line; all its numbers are zero at first.
 #![expect(unsafe_code, reason = "bytes of a mapping are read as numbers")]
 
-use std::fs;
 use std::marker::PhantomData;
 
 use memmap2::MmapMut;
 
+use super::room;
 use crate::backend::BackendError;
 
 /// Any bytes are a number of the type.
@@ -50,7 +51,7 @@ impl<T: Number> Memory<T> {
         let bytes = MmapMut::map_anon(n_bytes).map_err(|_| BackendError::OutOfMemory {
             what,
             needed_bytes: n_bytes as u64,
-            available_bytes: available_bytes().unwrap_or(0),
+            available_bytes: room::available_bytes().unwrap_or(0),
         })?;
         // Streaming weights through pages of 4 KiB spends a third of the bandwidth on page walks. A kernel
         // that has no large pages says so, and is as right without them.
@@ -84,17 +85,6 @@ impl<T: Number> std::fmt::Debug for Memory<T> {
     }
 }
 
-/// What the system would give without swapping; none where it does not say.
-pub(crate) fn available_bytes() -> Option<u64> {
-    parse_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-fn parse_meminfo(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,13 +108,5 @@ mod tests {
 
         assert!(matches!(error, BackendError::OutOfMemory { what: "a test", needed_bytes, .. }
             if needed_bytes == (usize::MAX / 4 * 2) as u64));
-    }
-
-    #[test]
-    fn meminfo_is_read_in_bytes() {
-        let text = "MemTotal:       24684084 kB\nMemFree:  3 kB\nMemAvailable:   24062888 kB\n";
-
-        assert_eq!(parse_meminfo(text), Some(24_062_888 * 1024));
-        assert_eq!(parse_meminfo("MemTotal: 1 kB\n"), None);
     }
 }

@@ -9,6 +9,7 @@ use super::layout::{MIN_CHUNK, PACKED_AT_ONCE, Packed, chunk_of};
 use super::matmul::Fused;
 use super::memory::Memory;
 use super::pool::{Pool, Ranges};
+use super::room::Room;
 use super::simd::LANES;
 use crate::backend::BackendError;
 use crate::model::Hparams;
@@ -46,8 +47,8 @@ struct Plan<'a> {
 }
 
 impl Model {
-    /// `n_bytes_max` is what the weights may take, and is asked for once it is known what they need.
-    pub(crate) fn new(weights: &Weights, pool: &mut Pool, n_bytes_max: u64) -> Result<Self, BackendError> {
+    /// Takes its part of the room once it is known what the weights need.
+    pub(crate) fn new(weights: &Weights, pool: &mut Pool, room: &Room) -> Result<Self, BackendError> {
         let hparams = &weights.hparams;
         check_shape(hparams)?;
         let head = weights.head.clone().unwrap_or_else(|| {
@@ -57,11 +58,7 @@ impl Model {
         let mut plan = Plan::default();
         let layers = weights.layers.iter().map(|layer| plan.layer(layer)).collect::<Result<_, _>>()?;
         let of_head = plan.fuse(&[&head])?;
-        let needed_bytes = plan.n_bytes as u64;
-        if needed_bytes > n_bytes_max {
-            let what = "the model's repacked weights";
-            return Err(BackendError::OutOfMemory { what, needed_bytes, available_bytes: n_bytes_max });
-        }
+        room.take(plan.n_bytes as u64, "the model's repacked weights")?;
         Ok(Self {
             memory: plan.pack(pool)?,
             embedding: weights.embedding.clone(),
