@@ -147,10 +147,10 @@ fn every_tensor_of_another_type_is_named() {
 }
 
 #[test]
-fn a_scale_norm_or_bias_that_is_no_number_is_named() {
+fn a_float_that_is_no_number_is_named() {
     for (kind, suffixes) in [
-        ("llama-linear-biased", &["norm.weight", "bias"][..]),
-        ("qwen2-awq-32", &["scales", "bias"]),
+        ("llama-linear-biased", &["weight", "bias"][..]),
+        ("qwen2-awq-32", &["scales", "bias", "embed_tokens.weight"]),
         ("qwen3-packed-asymmetric", &["weight_scale", "q_norm.weight"]),
     ] {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

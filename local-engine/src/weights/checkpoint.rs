@@ -1,6 +1,6 @@
 //! A Hugging Face model directory becomes a decoder's weights.
 //!
-//! Reads numbers only to see that scales, norms and biases are numbers; the rest stays in the mapped file.
+//! Reads floats only to see that all of them are numbers; everything stays in the mapped file.
 //!
 //! Invariants: every tensor has the shape that the config asks for. Whether a module is quantised is
 //! decided by its tensors alone: `qweight`, `weight_packed` or `weight`.
@@ -27,7 +27,7 @@ pub fn assemble(config: &ModelConfig, store: &TensorStore) -> Result<Weights, We
     let modules = Modules { config, store };
     let hparams = &config.hparams;
     let embedding_shape = [hparams.n_vocab, hparams.n_hidden];
-    let embedding = modules.floats("model.embed_tokens.weight", &embedding_shape)?;
+    let embedding = modules.finite("model.embed_tokens.weight", &embedding_shape)?;
     let layers: Result<Vec<LayerWeights>, WeightsError> =
         (0..hparams.n_layers).map(|layer_idx| layer(&modules, hparams, layer_idx)).collect();
     let layers = layers?;

@@ -59,7 +59,7 @@ impl Modules<'_> {
                 let what = "is missing, and so are `qweight` and `weight_packed`";
                 return Err(self.store.refuse(&weight, what.to_owned()));
             }
-            Matrix::Float(self.floats(&weight, &[n_out, n_in])?)
+            Matrix::Float(self.finite(&weight, &[n_out, n_in])?)
         };
         let bias = self.bias(&part("bias"), n_out, biased)?;
         Ok(Linear { name: name.to_owned(), n_in, n_out, matrix, bias })
