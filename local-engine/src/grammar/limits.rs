@@ -134,10 +134,12 @@ impl<'a> Size<'a> {
         Ok(below)
     }
 
+    /// As the compiler does: `#/` is the root, too, names are taken as they are spelt, and may be empty.
     fn resolve(&self, target: &str) -> Option<&'a Value> {
-        let path = target.strip_prefix('#')?;
-        let mut names = path.split('/').filter(|name| !name.is_empty());
-        names.try_fold(self.root, |value, name| match value {
+        if target == "#" || target == "#/" {
+            return Some(self.root);
+        }
+        target.strip_prefix("#/")?.split('/').try_fold(self.root, |value, name| match value {
             Value::Array(items) => items.get(name.parse::<usize>().ok()?),
             Value::Object(fields) => fields.get(name),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
