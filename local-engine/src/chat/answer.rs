@@ -115,6 +115,13 @@ impl AnswerReader {
         Self { reading, stage, held: String::new(), n_calls: 0 }
     }
 
+    /// For one of several answers to the same prompt: its calls have ids of their own.
+    pub fn of_choice(&self, choice_no: u64) -> Self {
+        let mut reader = self.clone();
+        reader.reading.id_seed = reader.reading.id_seed.wrapping_add(choice_no);
+        reader
+    }
+
     /// More of the answer's text.
     pub fn push(&mut self, text: &str) -> Vec<AnswerPiece> {
         self.held.push_str(text);

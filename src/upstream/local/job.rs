@@ -114,9 +114,8 @@ impl Job {
         let compile = |chat: &ChatPrompt| chat.constraint(self.model.grammars());
         let constraint =
             prepared.chat.as_ref().map(compile).transpose().map_err(|error| refuse::grammar(&error))?;
-        let seed = self.fresh_seed.wrapping_add(choice_no);
-        let mut sampling = ask.sampling.over(self.model.defaults(), seed);
-        // The choices of one call have seeds of their own, from the one that was given.
+        let mut sampling = ask.sampling.over(self.model.defaults(), self.fresh_seed);
+        // The choices of one call have seeds of their own, from the one that it has.
         sampling.seed = sampling.seed.wrapping_add(choice_no);
         let max_tokens = self.max_tokens(ask, prepared)?;
         let request = GenerateRequest {
@@ -132,7 +131,7 @@ impl Job {
             deadline: Some(self.deadline),
         };
         let generation = self.model.engine().submit(request).map_err(|error| refuse::submit(&error))?;
-        let reader = prepared.chat.as_ref().map(|chat| chat.reader.clone());
+        let reader = prepared.chat.as_ref().map(|chat| chat.reader.of_choice(choice_no));
         Ok(Choice { generation, reader, echo: prepared.echo.clone() })
     }
 

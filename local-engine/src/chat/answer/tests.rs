@@ -213,6 +213,13 @@ fn ids_differ_by_call_and_by_request_and_fit_the_model() {
     let ids = [ToolFormat::Hermes.id(1, 0), ToolFormat::Hermes.id(1, 1), ToolFormat::Hermes.id(2, 0)];
     assert!(ids.iter().all(|id| id.len() == 29 && id.starts_with("call_")));
     assert!(ids[0] != ids[1] && ids[0] != ids[2]);
+    let id_of = |mut reader: AnswerReader| {
+        let pieces = reader.push("<tool_call>\n{\"name\": \"clock\", \"arguments\": {");
+        let [AnswerPiece::ToolCall(call)] = &pieces[..] else { panic!("{pieces:?}") };
+        call.id.clone().unwrap()
+    };
+    let reader = reader(Some(ToolFormat::Hermes), Thinking::Never);
+    assert_ne!(id_of(reader.of_choice(0)), id_of(reader.of_choice(1)));
     assert_eq!(ToolFormat::Mistral.id(1, 0).len(), 9);
 }
 
