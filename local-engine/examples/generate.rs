@@ -13,7 +13,7 @@ use local_engine::backend::cpu::CpuConfig;
 use local_engine::chat::ChatRequest;
 use local_engine::engine::EngineConfig;
 use local_engine::local_model::{LocalModel, LocalModelConfig};
-use local_engine::request::{Event, Finish, GenerateRequest, Stop};
+use local_engine::request::{Event, Finish, GenerateRequest};
 
 const USAGE: &str = "usage: generate MODEL_DIR QUESTION";
 
@@ -46,18 +46,10 @@ fn answer(model_dir: &str, question: &str) -> Result<Finish, Box<dyn std::error:
     let chat = model.chat().ok_or("the model has no chat template")?;
     let messages = vec![serde_json::json!({ "role": "user", "content": question })];
     let prompt = chat.prompt(&ChatRequest { messages, ..ChatRequest::default() })?;
-    let mut generation = model.engine().submit(GenerateRequest {
-        max_tokens: model.context().saturating_sub(prompt.tokens.len()),
-        prompt: prompt.tokens.into(),
-        sampling: model.defaults().clone(),
-        stop: Stop::default(),
-        constraint: None,
-        logprobs: None,
-        salt: 0,
-        tenant: 0,
-        priority: 0,
-        deadline: None,
-    })?;
+    let max_tokens = model.context().saturating_sub(prompt.tokens.len());
+    let sampling = model.defaults().clone();
+    let request = GenerateRequest { sampling, ..GenerateRequest::new(prompt.tokens, max_tokens) };
+    let mut generation = model.engine().submit(request)?;
     loop {
         match generation.next_blocking() {
             Some(Event::Delta(delta)) => {

@@ -37,6 +37,24 @@ pub struct GenerateRequest {
     pub deadline: Option<Instant>,
 }
 
+impl GenerateRequest {
+    /// The likeliest continuation, asked for by nobody in particular.
+    pub fn new(prompt: impl Into<Arc<[TokenId]>>, max_tokens: usize) -> Self {
+        Self {
+            prompt: prompt.into(),
+            max_tokens,
+            sampling: SamplingParams::default(),
+            stop: Stop::default(),
+            constraint: None,
+            logprobs: None,
+            salt: 0,
+            tenant: 0,
+            priority: 0,
+            deadline: None,
+        }
+    }
+}
+
 /// What ends a text before its greatest length.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stop {
@@ -91,6 +109,8 @@ pub enum FinishReason {
     /// The caller went away or asked for it.
     Aborted,
     Deadline,
+    /// The request's own grammar could not be obeyed to the end; why.
+    Grammar(String),
     /// The engine could not go on; what and why.
     Failed(String),
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use local_engine::backend::sim::{Sim, SimBackend};
 use local_engine::engine::{Core, EngineConfig, EngineParts, Generation};
 use local_engine::grammar::{GrammarFactory, GrammarSpec};
-use local_engine::request::{Event, FinishReason, GenerateRequest, Stop};
+use local_engine::request::{Event, FinishReason, GenerateRequest};
 use local_engine::sampling::SamplingParams;
 use local_engine::speculate::{SpeculationConfig, SpeculationKind};
 use local_engine::tokenizer::Tokenizer;
@@ -58,17 +58,11 @@ fn answers(model: &Model, spec: &GrammarSpec, speculation: SpeculationConfig) ->
     let generations: Vec<Generation> = (0..8)
         .map(|seed| {
             let temperature = if seed % 2 == 0 { 0.0 } else { 0.9 };
+            let prompt: Vec<u32> = (0..20 + seed as u32).collect();
             let request = GenerateRequest {
-                prompt: (0..20 + seed as u32).collect(),
-                max_tokens: 300,
                 sampling: SamplingParams { temperature, seed, ..SamplingParams::default() },
-                stop: Stop::default(),
                 constraint: Some(model.factory.compile(spec).unwrap()),
-                logprobs: None,
-                salt: 0,
-                tenant: 0,
-                priority: 0,
-                deadline: None,
+                ..GenerateRequest::new(prompt, 300)
             };
             let (sequence, generation) = intake.sequence(request, Instant::now()).unwrap();
             core.enqueue(sequence);

@@ -16,7 +16,7 @@ use local_engine::backend::Backend;
 use local_engine::backend::cpu::{Cpu, CpuConfig};
 use local_engine::backend::reference::Reference;
 use local_engine::engine::{Core, EngineConfig, EngineParts, Generation, Stats};
-use local_engine::request::{Event, GenerateRequest, Stop, TokenId, TokenOut};
+use local_engine::request::{Event, GenerateRequest, TokenId, TokenOut};
 use local_engine::sampling::SamplingParams;
 use local_engine::speculate::{SpeculationConfig, SpeculationKind};
 use local_engine::weights::checkpoint;
@@ -46,20 +46,13 @@ struct Run {
 fn requests(fixture: &Fixture) -> Vec<GenerateRequest> {
     let len = fixture.prompt.len();
     let request = |(seed, n_prompt): (u64, usize)| GenerateRequest {
-        prompt: fixture.prompt[..n_prompt].into(),
-        max_tokens: fixture.greedy.len(),
         sampling: SamplingParams {
             temperature: if seed == 0 { 0.0 } else { 0.8 },
             seed,
             ..SamplingParams::default()
         },
-        stop: Stop::default(),
-        constraint: None,
         logprobs: Some(2),
-        salt: 0,
-        tenant: 0,
-        priority: 0,
-        deadline: None,
+        ..GenerateRequest::new(&fixture.prompt[..n_prompt], fixture.greedy.len())
     };
     [(0, len), (1, len), (2, len - 1), (3, len / 2), (4, len)].map(request).into()
 }

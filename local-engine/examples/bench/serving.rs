@@ -10,7 +10,6 @@ use local_engine::backend::Backend;
 use local_engine::backend::cpu::KvFormat;
 use local_engine::engine::{Engine, EngineConfig, EngineParts, Generation};
 use local_engine::request::{Event, GenerateRequest, Stop, TokenId};
-use local_engine::sampling::SamplingParams;
 use local_engine::tokenizer::Vocabulary;
 use serde_json::{Value, json};
 
@@ -147,16 +146,8 @@ fn listen(mut generation: Generation, submitted: Instant) -> Heard {
 
 fn request(arrival: &Arrival) -> GenerateRequest {
     GenerateRequest {
-        prompt: Arc::clone(&arrival.prompt),
-        max_tokens: arrival.n_answer,
-        sampling: SamplingParams::default(),
         stop: Stop { ignore_eos: true, ..Stop::default() },
-        constraint: None,
-        logprobs: None,
-        salt: 0,
-        tenant: 0,
-        priority: 0,
-        deadline: None,
+        ..GenerateRequest::new(Arc::clone(&arrival.prompt), arrival.n_answer)
     }
 }
 

@@ -11,8 +11,7 @@ use local_engine::backend::cpu::CpuConfig;
 use local_engine::chat::ChatRequest;
 use local_engine::engine::EngineConfig;
 use local_engine::local_model::{LocalModel, LocalModelConfig};
-use local_engine::request::{Event, GenerateRequest, Stop, TokenId};
-use local_engine::sampling::SamplingParams;
+use local_engine::request::{Event, GenerateRequest, TokenId};
 use local_engine::speculate::{SpeculationConfig, SpeculationKind};
 use serde_json::{Value, json};
 
@@ -88,18 +87,8 @@ fn load(model_dir: &Path, kind: SpeculationKind, arguments: &Arguments) -> Local
 fn answer(model: &LocalModel, prompt: &str) -> Vec<TokenId> {
     let messages = vec![json!({ "role": "user", "content": prompt })];
     let request = ChatRequest { messages, ..ChatRequest::default() };
-    let request = GenerateRequest {
-        prompt: model.chat().unwrap().prompt(&request).unwrap().tokens.into(),
-        max_tokens: MAX_TOKENS,
-        sampling: SamplingParams::default(),
-        stop: Stop::default(),
-        constraint: None,
-        logprobs: None,
-        salt: 0,
-        tenant: 0,
-        priority: 0,
-        deadline: None,
-    };
+    let prompt = model.chat().unwrap().prompt(&request).unwrap();
+    let request = GenerateRequest::new(prompt.tokens, MAX_TOKENS);
     let mut generation = model.engine().submit(request).unwrap();
     let mut tokens = Vec::new();
     while let Some(event) = generation.next_blocking() {

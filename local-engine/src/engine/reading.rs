@@ -44,13 +44,13 @@ pub(super) struct Outcome {
 /// Reads the rows of one sequence.
 pub(super) fn read(part: &mut Part<'_>, rules: ReadingRules) {
     let read = catch_unwind(AssertUnwindSafe(|| read_rows(part, rules)));
-    let failure = match read {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("the grammar or the text met a fault of its own".into()),
-    };
-    if let Some(failure) = failure {
-        part.outcome.end = Some(FinishReason::Failed(failure));
+    match read {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => part.outcome.end = Some(FinishReason::Grammar(error.to_string())),
+        Err(_) => {
+            let why = "the grammar or the text met a fault of its own";
+            part.outcome.end = Some(FinishReason::Failed(why.into()));
+        }
     }
     part.sequence.tokens.truncate_drafts(0);
     part.sequence.table.unfollow();

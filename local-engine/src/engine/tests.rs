@@ -13,7 +13,7 @@ use async_channel::Sender;
 
 use super::*;
 use crate::backend::sim::{Faults, Sim, SimBackend};
-use crate::request::{Event, Finish, FinishReason, Stop};
+use crate::request::{Event, Finish, FinishReason};
 use crate::sampling::SamplingParams;
 
 fn sim() -> Sim {
@@ -45,18 +45,8 @@ fn gated(config: EngineConfig) -> (Engine, Sender<()>) {
 
 /// Prompts of different lengths begin alike.
 fn request(n_prompt: usize, max_tokens: usize) -> GenerateRequest {
-    GenerateRequest {
-        prompt: (0..n_prompt).map(|idx| (idx * 7 % 64) as TokenId).collect(),
-        max_tokens,
-        sampling: SamplingParams::default(),
-        stop: Stop::default(),
-        constraint: None,
-        logprobs: None,
-        salt: 0,
-        tenant: 0,
-        priority: 0,
-        deadline: None,
-    }
+    let prompt: Vec<TokenId> = (0..n_prompt).map(|idx| (idx * 7 % 64) as TokenId).collect();
+    GenerateRequest::new(prompt, max_tokens)
 }
 
 /// What the model says after such a prompt.

@@ -35,7 +35,7 @@ pub(crate) fn expected(sim: &Sim, arrival: &Arrival, max_len: usize) -> Expected
             }
             match pattern.mask() {
                 Ok(allowed) => mask = Some(allowed),
-                Err(error) => break FinishReason::Failed(error.to_string()),
+                Err(error) => break FinishReason::Grammar(error.to_string()),
             }
         }
         let mut row = sim.row_after(&text);

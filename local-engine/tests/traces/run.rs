@@ -52,7 +52,7 @@ impl Coverage {
             FinishReason::Aborted => self.n_aborted += 1,
             FinishReason::Deadline => self.n_late += 1,
             FinishReason::Failed(_) => self.n_failed += 1,
-            FinishReason::Stop | FinishReason::Length => {}
+            FinishReason::Stop | FinishReason::Length | FinishReason::Grammar(_) => {}
         }
     }
 }
@@ -255,7 +255,7 @@ impl<'a> Bench<'a> {
         let is_plain = arrival.sampling.repetition_penalty == 1.0
             && arrival.stop_strings.is_empty()
             && arrival.pattern.is_none()
-            && !matches!(finish.reason, FinishReason::Failed(_));
+            && !matches!(finish.reason, FinishReason::Failed(_) | FinishReason::Grammar(_));
         if config.speculation.kind == SpeculationKind::Draft && *draft == DraftModel::Same && is_plain {
             prop_assert_eq!(finish.usage.n_accepted, finish.usage.n_drafted);
         }
@@ -313,7 +313,7 @@ impl Live<'_> {
         };
         let usage = finish.usage;
         let may_be_ended = match &finish.reason {
-            FinishReason::Stop | FinishReason::Length => false,
+            FinishReason::Stop | FinishReason::Length | FinishReason::Grammar(_) => false,
             FinishReason::Aborted => matches!(self.arrival.leaves, Leaves::Aborts(_)),
             FinishReason::Deadline => matches!(self.arrival.leaves, Leaves::Deadline(_)),
             FinishReason::Failed(why) => why.contains("simulated device"),

@@ -65,6 +65,12 @@ pub(super) fn grammar(error: &GrammarError) -> UpstreamError {
     refused(501, Some(UNSUPPORTED), Some("response_format"), &message)
 }
 
+/// The model met no end that the grammar allows: nothing that says it is ill.
+pub(super) fn unmet(why: &str) -> UpstreamError {
+    let message = format!("the schema or grammar could not be obeyed to the end: {why}");
+    refused(501, Some(UNSUPPORTED), Some("response_format"), &message)
+}
+
 pub(super) fn submit(error: &SubmitError) -> UpstreamError {
     let message = error.to_string();
     match error {
@@ -116,6 +122,7 @@ mod tests {
         check(&submit(&too_long), Blame::Caller, Retry::Larger, false);
         check(&submit(&SubmitError::EmptyPrompt), Blame::Caller, Retry::Never, false);
         check(&unsupported("no tools"), Blame::Caller, Retry::Next, false);
+        check(&unmet("no token is allowed"), Blame::Caller, Retry::Next, false);
         let bad =
             BadField { param: "stop", message: "`stop` must be text".to_owned(), is_unsupported: false };
         let unsupported = BadField { is_unsupported: true, ..bad.clone() };

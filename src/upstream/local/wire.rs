@@ -70,9 +70,11 @@ pub(super) fn finish_reason(reason: &FinishReason, has_tool_calls: bool) -> &'st
     match reason {
         FinishReason::Stop if has_tool_calls => "tool_calls",
         FinishReason::Stop => "stop",
-        FinishReason::Length | FinishReason::Aborted | FinishReason::Deadline | FinishReason::Failed(_) => {
-            "length"
-        }
+        FinishReason::Length
+        | FinishReason::Aborted
+        | FinishReason::Deadline
+        | FinishReason::Grammar(_)
+        | FinishReason::Failed(_) => "length",
     }
 }
 
