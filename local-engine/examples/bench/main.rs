@@ -22,13 +22,14 @@ use serde_json::{Value, json};
 fn main() {
     let arguments = Arguments::read();
     let n_threads = arguments.threads;
-    let bandwidth = bandwidth::measure(n_threads);
+    let mut memory = bandwidth::Memory::new(n_threads);
+    let bandwidth = memory.best_of(bandwidth::RUNS);
     println!("threads                {n_threads}");
     println!("memory bandwidth       {:.1} GB/s read, best of {}", bandwidth / 1e9, bandwidth::RUNS);
     let mut report = json!({ "threads": n_threads, "bandwidth_gb_s": bandwidth / 1e9 });
     for shape in &arguments.shapes {
         println!("\n── {} ──", shape.name());
-        let measured: Value = throughput::measure(*shape, &arguments, bandwidth);
+        let measured: Value = throughput::measure(*shape, &arguments, &mut memory);
         report[shape.name()] = measured;
     }
     if let Some(shape) = arguments.shapes.first().filter(|_| arguments.serving) {

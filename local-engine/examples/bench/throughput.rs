@@ -11,6 +11,7 @@ use local_engine::weights::random::{RandomKind, random_weights};
 use serde_json::{Value, json};
 
 use crate::arguments::{Arguments, Shape};
+use crate::bandwidth::Memory;
 
 const BATCHES: [usize; 3] = [1, 8, 32];
 /// Positions before the measured ones.
@@ -27,7 +28,7 @@ pub(crate) fn backend(shape: Shape, arguments: &Arguments, kv: KvFormat) -> Cpu 
     })
 }
 
-pub(crate) fn measure(shape: Shape, arguments: &Arguments, bandwidth: f64) -> Value {
+pub(crate) fn measure(shape: Shape, arguments: &Arguments, memory: &mut Memory) -> Value {
     let mut cpu = backend(shape, arguments, KvFormat::Int8);
     let weight_bytes = cpu.weight_bytes() as f64;
     let blocks_each = (CONTEXT + 2 * BLOCK_TOKENS).max(PROMPT).div_ceil(BLOCK_TOKENS) + 4;
@@ -49,9 +50,13 @@ pub(crate) fn measure(shape: Shape, arguments: &Arguments, bandwidth: f64) -> Va
     });
     for batch in BATCHES {
         let n_steps = if shape == Shape::Seven { 8 } else { 24 };
-        let per_second = median((0..RUNS).map(|_| runner.decode(batch, n_steps)));
-        let steps = per_second / batch as f64;
-        let fraction = steps * weight_bytes / bandwidth;
+        let run = |_| {
+            let bandwidth = memory.best_of(2);
+            let per_second = runner.decode(batch, n_steps);
+            (per_second, per_second / batch as f64 * weight_bytes / bandwidth)
+        };
+        let (per_second, fractions): (Vec<f64>, Vec<f64>) = (0..RUNS).map(run).unzip();
+        let (per_second, fraction) = (median(per_second), median(fractions));
         println!(
             "decode, batch {batch:<9}{per_second:.1} tok/s ({:.0} % of the bandwidth)",
             fraction * 100.0
@@ -60,14 +65,13 @@ pub(crate) fn measure(shape: Shape, arguments: &Arguments, bandwidth: f64) -> Va
         report[format!("bandwidth_fraction_{batch}")] = json!(fraction);
     }
     let n_prompt = if shape == Shape::Seven { PROMPT / 4 } else { PROMPT };
-    let per_second = median((0..RUNS).map(|_| runner.prefill(n_prompt)));
+    let per_second = median((0..RUNS).map(|_| runner.prefill(n_prompt)).collect());
     println!("prefill, {n_prompt} tokens    {per_second:.1} tok/s");
     report["prefill"] = json!(per_second);
     report
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
+fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -83,14 +87,16 @@ impl Runner {
     fn new(cpu: Cpu, blocks_each: usize) -> Self {
         let mut pool = BlockPool::new(u32::try_from(blocks_each * 32).unwrap());
         let tables = (0..32).map(|_| (0..blocks_each).map(|_| pool.take().unwrap()).collect()).collect();
-        Self { cpu, tables, logits: Logits::default() }
+        let mut runner = Self { cpu, tables, logits: Logits::default() };
+        let prompt: Vec<TokenId> = (0..CONTEXT as TokenId).collect();
+        for sequence in 0..32 {
+            runner.step(&[(sequence, &prompt, 0)]);
+        }
+        runner
     }
 
+    /// The tokens behind the prompts, which were read once: each run writes over the last one's.
     fn decode(&mut self, batch: usize, n_steps: usize) -> f64 {
-        let prompt: Vec<TokenId> = (0..CONTEXT as TokenId).collect();
-        for sequence in 0..batch {
-            self.step(&[(sequence, &prompt, 0)]);
-        }
         let began = Instant::now();
         for step in 0..n_steps {
             let token = [step as TokenId + 7];
