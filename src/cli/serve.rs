@@ -17,13 +17,16 @@ use crate::gateway::{Gateway, upkeep, watch};
 use crate::server;
 
 pub(super) async fn run(config: Config, env: Environment) -> Done {
-    let signals = Signals::listen();
+    let mut signals = Signals::listen();
     let (server_config, origin) = (config.server.clone(), config.origin.clone());
     let listener = TcpListener::bind(server_config.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", server_config.listen)
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let gateway = Gateway::open(config, &env, Clock::system()).await.map_err(|error| error.to_string())?;
+    let gateway = tokio::select! {
+        opened = Gateway::open(config, &env, Clock::system()) => opened.map_err(|error| error.to_string())?,
+        () = either(&mut signals.terminate, &mut signals.interrupt) => leave_early(),
+    };
     greet(&gateway, address, &origin).await;
     let stop = CancellationToken::new();
     let (hangup, hangups) = mpsc::channel(1);
@@ -33,6 +36,13 @@ pub(super) async fn run(config: Config, env: Environment) -> Done {
     let app = server::routes(Arc::clone(&gateway), &server_config);
     server::serve(listener, app, &server_config, stop).await;
     gateway.close().await.map_err(|error| error.to_string())
+}
+
+/// A model may take minutes to load, on a thread that nobody can stop. What was opened is left as a crash
+/// would leave it.
+fn leave_early() -> ! {
+    tracing::info!("stopped before it listened");
+    std::process::exit(0)
 }
 
 async fn greet(gateway: &Gateway, address: SocketAddr, origin: &str) {
@@ -98,8 +108,7 @@ impl Signals {
                     let _ = hangup.try_send(());
                     continue;
                 }
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
+                () = either(&mut self.terminate, &mut self.interrupt) => {}
             }
             if stop.is_cancelled() {
                 tracing::warn!("a second signal: open calls are cut off");
@@ -108,5 +117,12 @@ impl Signals {
             tracing::info!("stopping: no new call is accepted, open ones go on");
             stop.cancel();
         }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use reqwest::Response;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -107,6 +107,26 @@ async fn a_second_signal_ends_at_once_and_the_next_start_posts() {
 }
 
 #[tokio::test]
+async fn a_signal_ends_a_gateway_that_still_loads_a_model() {
+    let home = Home::new(
+        "[upstreams.house]\ndialect = 'local'\nmodel_dir = 'model'\n[routes.house]\nupstreams = ['house']\n",
+    );
+    std::fs::create_dir(home.path().join("model")).expect("the folder is ours");
+    // Nobody ever writes to it, so that whoever reads it waits.
+    let made = std::process::Command::new("mkfifo").arg(home.path().join("model/config.json")).status();
+    assert!(made.expect("coreutils are there").success());
+    let (mut child, _stdout, stderr) = home.spawn(&["--listen", "127.0.0.1:0"]);
+    stderr.until("loading a local model").await;
+    let pid = Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("it is positive");
+
+    kill_process(pid, Signal::TERM).expect("it is our child");
+
+    let status = within("the gateway ends", child.wait()).await.expect("it is our child");
+    assert!(status.success(), "{status}: {}", stderr.text());
+    assert!(stderr.text().contains("stopped before it listened"), "{}", stderr.text());
+}
+
+#[tokio::test]
 async fn small_writes_leave_at_once_on_both_sides() {
     let fake = FakeUpstream::start();
     let home = Home::new(&config(&fake, ""));
@@ -182,6 +202,12 @@ async fn readiness_tells_each_part_and_what_to_do_about_it() {
     assert_eq!((with_upstream.get("/healthz").await.text().as_str(), degraded.status), ("ok\n", 200));
 }
 
+fn assert_lines(text: &str, expected: &[&str]) {
+    for line in expected {
+        assert!(text.lines().any(|known| known == *line), "{line}\nis not in\n{text}");
+    }
+}
+
 #[tokio::test]
 async fn metrics_follow_the_generative_ai_conventions() {
     let fake = FakeUpstream::start();
@@ -193,16 +219,14 @@ async fn metrics_follow_the_generative_ai_conventions() {
     let metrics = gateway.get("/metrics").await;
 
     assert!(metrics.header("content-type").starts_with("text/plain"));
-    for line in [
+    let expected = [
         "gen_ai_client_operation_duration_count{gen_ai_operation_name=\"chat\",gen_ai_request_model=\"gpt-4o-mini\"} 1",
         "gen_ai_client_token_usage_count{gen_ai_token_type=\"input\",gen_ai_response_model=\"gpt-4o-mini\"} 1",
         "gen_ai_server_time_to_first_token_count{gen_ai_provider_name=\"fake\"} 1",
         "stiver_calls_total{endpoint=\"chat\",route=\"gpt-4o-mini\",path=\"upstream\",outcome=\"ok\"} 1",
         "stiver_refusals_total{blame=\"caller\",code=\"none\"} 1",
-    ] {
-        let text = metrics.text();
-        assert!(text.lines().any(|known| known == line), "{line}\nis not in\n{text}");
-    }
+    ];
+    assert_lines(&metrics.text(), &expected);
 }
 
 #[tokio::test]
@@ -219,17 +243,15 @@ async fn metrics_tell_how_busy_a_local_model_is_and_what_it_did() {
 
     let metrics = gateway.get("/metrics").await;
 
-    for line in [
+    let expected = [
         "stiver_local_running{upstream=\"house\"} 0",
         "stiver_local_waiting{upstream=\"house\"} 0",
         "stiver_local_first_token_seconds_count{upstream=\"house\"} 1",
         "stiver_local_inter_token_seconds_count{upstream=\"house\"} 1",
         "stiver_local_drafted_tokens_total{upstream=\"house\"} 0",
         "stiver_calls_total{endpoint=\"chat\",route=\"house\",path=\"local\",outcome=\"ok\"} 1",
-    ] {
-        let text = metrics.text();
-        assert!(text.lines().any(|known| known == line), "{line}\nis not in\n{text}");
-    }
+    ];
+    assert_lines(&metrics.text(), &expected);
 }
 
 #[tokio::test]

@@ -119,11 +119,7 @@ impl Home {
     pub async fn start_with(&self, arguments: &[&str]) -> Gateway {
         let anywhere: &[&str] =
             if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
-        let mut command = self.command(&[anywhere, arguments].concat());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary is built with the tests");
-        let stdout = Transcript::of(child.stdout.take().expect("it is piped"));
-        let stderr = Transcript::of(child.stderr.take().expect("it is piped"));
+        let (child, stdout, stderr) = self.spawn(&[anywhere, arguments].concat());
         let greeting = stdout.until("stiver listens on http://").await;
         let Some((_, after)) = greeting.split_once("http://") else {
             panic!("the gateway did not start: {}", stderr.text());
@@ -134,6 +130,16 @@ impl Home {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().build().expect("these options go together");
         Gateway { address, key: "any-key".to_owned(), http, stdout, stderr, child }
+    }
+
+    /// A command that goes on, and what it writes.
+    pub fn spawn(&self, arguments: &[&str]) -> (Child, Transcript, Transcript) {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary is built with the tests");
+        let stdout = Transcript::of(child.stdout.take().expect("it is piped"));
+        let stderr = Transcript::of(child.stderr.take().expect("it is piped"));
+        (child, stdout, stderr)
     }
 
     /// The book, oldest first. Read it after the gateway has ended, when all of it is in the database.

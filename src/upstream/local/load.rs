@@ -44,6 +44,7 @@ impl Models {
             return Ok(Shared { model, throughput: Arc::clone(throughput) });
         }
         let began = Instant::now();
+        tracing::info!(model = section.model(), dir = %config.model_dir.display(), "loading a local model");
         let model = Arc::new(LocalModel::load(&config).map_err(|error| error.to_string())?);
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(model = section.model(), took_ms, "local model loaded");
