@@ -21,7 +21,7 @@ mod remote;
 
 use crate::chat::{Endpoint, Fields};
 use crate::pricing::Price;
-use crate::team::{CallId, UpstreamName};
+use crate::team::{CallId, TeamName, UpstreamName};
 
 pub use answer::{Answer, AnswerStream, StreamItem, WholeAnswer};
 pub use client::{Client, ClientError};
@@ -47,10 +47,9 @@ pub struct Ask<'a> {
     pub stream: bool,
     /// Goes along as `x-request-id`, so that both sides' logs can be joined.
     pub call_id: CallId,
-    /// Prompts of equal salt may share what a local model remembers of their beginnings.
-    pub salt: u64,
-    /// Whose turn a local model counts the call as.
-    pub tenant: u64,
+    /// Whose call it is: a local model takes turns by team, and remembers prompts by team and scope.
+    pub team: &'a TeamName,
+    pub scope: Option<&'a str>,
     /// Somebody else can be asked if this upstream does not want to answer.
     pub may_pass_on: bool,
 }

@@ -24,7 +24,7 @@ use crate::ledger::entry::Outcome;
 use crate::money::NanoUsd;
 use crate::prompt::estimate_tokens;
 use crate::routing::Attempt;
-use crate::team::UpstreamName;
+use crate::team::{TeamName, UpstreamName};
 use crate::telemetry::events::AttemptFailed;
 use crate::upstream::outcome::Retry;
 use crate::upstream::{Answer, Ask, Upstream, UpstreamError, breaker, outcome};
@@ -43,8 +43,6 @@ pub(super) struct Answered {
     pub first_byte_at: Instant,
     /// What earlier attempts cost that broke after they had begun to answer, or declined; estimated.
     pub wasted: NanoUsd,
-    /// It only says that the question is not the model's, and nobody else could be asked.
-    pub declined: bool,
 }
 
 pub(super) async fn dispatch(
@@ -57,8 +55,7 @@ pub(super) async fn dispatch(
     let mut sending = Sending {
         gateway,
         call,
-        salt: admitted.caller.team.name.salt(call.options.cache_scope.as_deref()),
-        tenant: admitted.caller.team.name.salt(None),
+        team: &admitted.caller.team.name,
         hold: held.hold,
         n_attempts: 0,
         tried: Vec::new(),
@@ -109,8 +106,7 @@ pub(super) async fn dispatch(
 struct Sending<'a> {
     gateway: &'a Gateway,
     call: &'a Call,
-    salt: u64,
-    tenant: u64,
+    team: &'a TeamName,
     hold: Hold,
     n_attempts: u32,
     /// Each upstream asked so far, once.
@@ -206,8 +202,8 @@ impl Sending<'_> {
             fields,
             stream: *stream,
             call_id: self.call.id,
-            salt: self.salt,
-            tenant: self.tenant,
+            team: self.team,
+            scope: self.call.options.cache_scope.as_deref(),
             may_pass_on,
         };
         upstream.send(&ask).await
@@ -230,8 +226,7 @@ impl Sending<'_> {
     fn answered(self, beginning: Beginning, attempt: &Attempt) -> Answered {
         let Beginning { answer, is_local, sent_at, first_byte_at } = beginning;
         let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
-        let declined = answer.is_declined();
-        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted, declined }
+        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted }
     }
 
     /// Books what an attempt cost whose answer is not given.

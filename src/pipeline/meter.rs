@@ -57,8 +57,7 @@ impl Meter {
     /// Begins to count the answer, which it hands back.
     pub(super) fn start(admitted: Admitted, call: &Call, answered: Answered) -> (Answer, Self) {
         let Admitted { live, pass, .. } = admitted;
-        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted, declined: _ } =
-            answered;
+        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted } = answered;
         let hold = held.hold;
         let mut entry = hold.draft().clone();
         entry.tier = attempt.tier.clone();

@@ -30,7 +30,7 @@ pub(super) fn settle(
     let team = Arc::clone(&admitted.caller.team);
     let (requests, tokens) = (admitted.pass.requests, admitted.pass.tokens);
     // Whoever could not be asked now may be able to answer the next time.
-    let fill = if answered.declined { Filling::Bypass } else { fill };
+    let fill = if answered.answer.is_declined() { Filling::Bypass } else { fill };
     let (answer, mut meter) = Meter::start(admitted, &call, answered);
     let keeper = Keeper { cache: gateway.cache.clone(), fill, max_answer_bytes: gateway.max_answer_bytes };
     let mut reply = match answer {

@@ -38,15 +38,15 @@ fn upstream_at(addr: std::net::SocketAddr, more: &str) -> Upstream {
 async fn send(upstream: &Upstream, stream: bool) -> Result<Answer, UpstreamError> {
     let body = format!(r#"{{"model":"auto","messages":[],"stream":{stream}}}"#);
     let fields = Fields::parse(body.as_bytes()).unwrap();
-    let call_id = CallId::new(1, [7; 10]);
+    let (call_id, team) = (CallId::new(1, [7; 10]), TeamName::from("search"));
     upstream
         .send(&Ask {
             endpoint: Endpoint::Chat,
             fields: &fields,
             stream,
             call_id,
-            salt: 0,
-            tenant: 0,
+            team: &team,
+            scope: None,
             may_pass_on: false,
         })
         .await

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::decline::{Decline, Reading};
 use super::price::Throughput;
+use super::refuse;
 use super::wire::{self, Frame};
 use crate::chat::Usage;
 use crate::team::UpstreamName;
@@ -105,6 +106,8 @@ pub struct LocalStream {
     choices: Vec<Growing>,
     ready: VecDeque<StreamItem>,
     usage: Usage,
+    /// What was said so far, while it is open whether that declines.
+    said: Option<String>,
     has_begun: bool,
     is_over: bool,
     declined: bool,
@@ -113,6 +116,7 @@ pub struct LocalStream {
 impl LocalStream {
     pub(super) async fn begin(answering: Answering, choices: Vec<Choice>) -> Result<Self, UpstreamError> {
         let mut stream = Self {
+            said: answering.decline.is_some().then(String::new),
             answering,
             choices: Vec::with_capacity(choices.len()),
             ready: VecDeque::new(),
@@ -151,28 +155,22 @@ impl LocalStream {
 
     /// Reads until something was said, and until it is clear whether that declines.
     async fn read_ahead(&mut self) -> Result<(), UpstreamError> {
-        let mut text = String::new();
-        loop {
-            let n_ready = self.ready.len();
+        while !self.has_begun || self.said.is_some() {
             self.read().await?;
-            let reading = match self.answering.decline.as_ref() {
-                Some(decline) => {
-                    text.extend(self.ready.iter().skip(n_ready).filter_map(said));
-                    decline.read(&text, self.is_over)
-                }
-                None => Reading::Answers,
+            let Some((decline, said)) = self.answering.decline.as_ref().zip(self.said.as_ref()) else {
+                continue;
             };
-            match reading {
-                Reading::Open => {}
+            match decline.read(said, self.is_over) {
+                Reading::Open => continue,
+                Reading::Answers => {}
                 Reading::Declines => {
                     self.declined = true;
                     self.answering.tell_declined();
-                    return Ok(());
                 }
-                Reading::Answers if self.has_begun => return Ok(()),
-                Reading::Answers => {}
             }
+            self.said = None;
         }
+        Ok(())
     }
 
     /// Takes one event of any choice.
@@ -210,6 +208,12 @@ impl LocalStream {
     fn say_pieces(&mut self, index: usize, pieces: Vec<AnswerPiece>) {
         for piece in pieces {
             let (delta, n_chars) = delta_of(&piece);
+            match (&piece, &mut self.said) {
+                (AnswerPiece::Content(text), Some(said)) => said.push_str(text),
+                // Who calls a tool answers.
+                (AnswerPiece::ToolCall(_), said) => *said = None,
+                (AnswerPiece::Content(_) | AnswerPiece::Reasoning(_), _) => {}
+            }
             self.choices[index].has_tool_calls |= matches!(piece, AnswerPiece::ToolCall(_));
             self.say(index, delta, n_chars);
         }
@@ -309,13 +313,6 @@ fn queued_too_long(error: UpstreamError) -> UpstreamError {
     error
 }
 
-/// What the text of a chunk says, for an answer that may decline.
-fn said(item: &StreamItem) -> Option<String> {
-    let StreamItem::Chunk { data, .. } = item else { return None };
-    let chunk: Value = serde_json::from_slice(data).ok()?;
-    chunk["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
-}
-
 fn delta_of(piece: &AnswerPiece) -> (Value, usize) {
     match piece {
         AnswerPiece::Content(text) => (json!({ "content": text }), text.chars().count()),
@@ -334,6 +331,7 @@ fn check(reason: &FinishReason, has_begun: bool) -> Result<(), UpstreamError> {
             let detail = "the answer took longer than `total_timeout_ms`".to_owned();
             Err(UpstreamError::Truncated { detail })
         }
+        FinishReason::Grammar(why) => Err(refuse::unmet(why)),
         FinishReason::Failed(detail) if has_begun => Err(UpstreamError::Truncated { detail: detail.clone() }),
         FinishReason::Failed(detail) => Err(UpstreamError::Broken { detail: detail.clone() }),
         FinishReason::Aborted => Err(gone(has_begun)),
