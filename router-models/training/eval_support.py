@@ -16,6 +16,7 @@ import gzip
 import json
 import pathlib
 import random
+import sys
 
 import torch
 from tokenizers import Tokenizer
@@ -27,7 +28,7 @@ from support.dialogue import Writer
 from support_judge import Judge
 
 SEED = 5
-N_HELD_EACH, N_HELD_STRANGERS, N_HELD_DIALOGUES = 6, 300, 300
+N_HELD_EACH, N_HELD_STRANGERS, N_HELD_DIALOGUES = 2, 60, 60
 BATCH = 64
 BITEXT = {
     "switch_account": "switch_account",
@@ -180,10 +181,11 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(SEED)
     answerer, judge = Answerer(args.checkpoint, args.bits), Judge()
+    sys.stdout.reconfigure(line_buffering=True)
     print(f"{args.checkpoint.name}, weights of {args.bits} bits")
     with torch.no_grad():
-        held_out(answerer, judge, args.show)
         free_questions(answerer, judge, args.questions, args.show)
+        held_out(answerer, judge, args.show)
         if args.bitext:
             bitext(answerer, judge, args.bitext, args.show)
 

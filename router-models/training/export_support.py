@@ -21,6 +21,7 @@ import awq_pack
 import support_model
 import support_tokenizer
 
+N_MOST = 160
 QUESTIONS = ("Where is my order 48213?", "hi, I'm Anna. how do i return a kettle", "What is the capital of Peru?")
 
 
@@ -86,6 +87,7 @@ def write(model, tokenizer, folder, is_awq):
     dump("generation_config.json", {"do_sample": False, "eos_token_id": [turn_end, end], "pad_token_id": end})
     plain = {name: parameter.detach().half().contiguous() for name, parameter in model.named_parameters()}
     save_file(quantised(model) if is_awq else plain, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def read_awq(folder, which):
@@ -118,9 +120,10 @@ def check_transformers(model, tokenizer, folder):
         prompt = encoder.prompt(messages)
         if ids["input_ids"][0].tolist() != prompt:
             raise AssertionError(f"the chat template renders otherwise: {question}")
-        answer = theirs.generate(**ids, max_new_tokens=160)[0, len(prompt) :].tolist()
-        ours = model.greedy(prompt, {encoder.turn_end, encoder.end})
-        if answer[: len(ours)] != ours or answer[len(ours) :] != [encoder.turn_end]:
+        answer = theirs.generate(**ids, max_new_tokens=N_MOST)[0, len(prompt) :].tolist()
+        ours = model.greedy(prompt, {encoder.turn_end, encoder.end}, N_MOST)
+        stop = [encoder.turn_end] if len(ours) < N_MOST else []
+        if answer != ours + stop:
             raise AssertionError(f"transformers answers otherwise: {question}")
         print(f"{question} -> {chat.decode(ours)}")
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 MAX_NIBBLE = 15
+STD = 0.02  # Of weights before any training.
 LEAST_SCALE = 2.0**-20  # Keeps an all-zero group from dividing by nothing; still a normal number once halved often.
 
 
@@ -156,7 +157,37 @@ class Llama(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 is_out = name.endswith(("o_proj.weight", "down_proj.weight"))
-                nn.init.normal_(parameter, std=0.02 / (2 * self.shape.n_layers) ** (0.5 if is_out else 0.0))
+                nn.init.normal_(parameter, std=STD / (2 * self.shape.n_layers) ** (0.5 if is_out else 0.0))
+        self.start_copying()
+
+    @torch.no_grad()
+    def start_copying(self):
+        """Lets the first two layers begin with what copies: a head that hands each token the one before it, and a head
+        that looks for where the token at hand was the one before, and says what came there. Left to itself, a model of
+        this size has not found that after thousands of steps."""
+        hidden, dim, half = self.shape.hidden, self.shape.head_dim, self.shape.head_dim // 2
+        # Directions of the residual stream: what all tokens share, where the token before is noted, what a token is.
+        bases = torch.linalg.qr(torch.randn(hidden, 1 + half + dim))[0].T
+        shared, noted, token = bases[0], bases[1 : 1 + half], bases[1 + half :]
+        embedding = self.model.embed_tokens.weight
+        embedding += STD * hidden**0.5 * shared
+        first, second = (layer.self_attn for layer in self.model.layers[:2])
+        # Both turned so that, one position apart, they meet: rotation by the fast frequencies tells neighbours apart.
+        angle = self.shape.rope_theta ** -(torch.arange(0, dim, 2).float() / dim)
+        fast = (torch.arange(half) < half // 4).float()
+        key = torch.cat([fast, torch.zeros(half)])
+        query = torch.cat([fast * (angle).cos(), fast * -(angle).sin()])
+        strength = 5.5 / (hidden / 2) ** 0.5
+        first.q_proj.weight[:dim] += strength * torch.outer(query, shared)
+        first.k_proj.weight[:dim] += strength * torch.outer(key, shared)
+        first.v_proj.weight[:half] += 0.35 * token[:half]
+        first.o_proj.weight[:, :half] += 0.2 * noted.T
+        # The slow frequencies hardly turn, so that a token is known again from afar.
+        slow = torch.cat([torch.arange(half // 2, half), torch.arange(half + half // 2, dim)])
+        second.q_proj.weight[slow] += 1.6 * token[:half]
+        second.k_proj.weight[slow] += 1.6 * noted
+        second.v_proj.weight[:dim] += 0.55 * token
+        second.o_proj.weight[:, :dim] += 0.55 * token.T
 
     def hidden_states(self, ids, pasts=None, n_past=0):
         x = self.model.embed_tokens(ids)

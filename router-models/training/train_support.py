@@ -5,20 +5,24 @@ Exports nothing: `export_support.py` does that from a checkpoint. Needs no GPU a
     python train_support.py assistant RUN_DIR --minutes 50
     python train_support.py draft RUN_DIR --minutes 10
 
-RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has three parts: single
-questions with only the beginning of their answers; then whole dialogues in every other step; then the same with four-bit
-weights, so that the checkpoint that ships is what the training saw. Beside the words, the state before an answer has to tell the intent: a small
-layer that is thrown away afterwards, but spares each word of the answer to find it out anew. With `--minutes` the course follows the clock, because cores may be shared;
-`--steps` with the number of steps printed at the end follows the same course on another machine.
+RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has four parts: rows of
+noise in which values come back, so that copying is there before there is anything to say; single questions with only the
+beginning of their answers; then whole dialogues in every other step; then the same with four-bit weights, so that the
+checkpoint that ships is what the training saw. A share of the steps goes on copying. Beside the words, the state before an
+answer has to tell the intent: a small layer that is thrown away afterwards, but spares each word of the answer to find it
+out anew. With `--minutes` the course follows the clock, because cores may be shared; `--steps` with the number of steps
+printed at the end follows the same course on another machine.
 
 Invariants: fixed seeds; loss only on the assistant's words and the end of its turn; no dialogue is seen twice.
 """
 
 import argparse
+import collections
 import dataclasses
 import os
 import pathlib
 import random
+import statistics
 import time
 
 # Threads that spin while they wait for each other take the core from the one they wait for, if cores are shared.
@@ -37,6 +41,9 @@ TOKENS_A_BATCH = {True: 1024, False: 1536}  # Of single questions, of dialogues.
 N_POOL = 2000  # Dialogues sorted by length together, so that a batch has little padding.
 SHARE_SINGLE, SINGLE_CUT = 0.4, (3, 10)  # The first part: an answer's first words already tell what the question is about.
 SHARE_CUT, CUT_AFTER = 0.6, (6, 30)  # Later most of the last answers are still cut, so that a batch holds more questions.
+SHARE_COPYING, COPYING_EVERY = 0.03, 8  # The very first part, and then one step in so many.
+SHARE_REPEATING = 0.35  # Of dialogues that are taken only if the answer repeats a value.
+N_COPYING_ROWS = 16
 SHARE_FOUR_BITS = 0.25
 SHARE_WARMUP = 0.02
 SAVE_EVERY_S, SAY_EVERY = 240, 50
@@ -70,22 +77,34 @@ def row_of(encoded, dialogue, intent_ids):
     return Row(ids, learned, intents)
 
 
+def repeats_a_value(dialogue):
+    """Whether the last answer says a number or a name that the caller gave: what takes longest to learn."""
+    last = dialogue.turns[-1]
+    words = [word.strip("#().,!?:") for word in last.user.split()]
+    return last.answer.startswith("Hello ") or any(w in last.answer for w in words if any(c.isdigit() for c in w))
+
+
 class Batches:
     """Endless batches of rows, each of dialogues of about one length."""
 
     def __init__(self, encoder, seed):
         self.encoder, self.seed, self.rng = encoder, seed, random.Random(seed)
-        self.n_pools, self.ready = 0, {True: [], False: []}
+        self.n_pools, self.ready = 0, {"single": [], "dialogues": []}
+        self.digits = [encoder.tokenizer.token_to_id(digit) for digit in "0123456789"]
         self.intent_ids = {intent: idx for idx, intent in enumerate(support_text.language_of_cards()[0])}
 
-    def next(self, single):
-        if not self.ready[single]:
-            self.ready[single] = self.pool(single)
-        return self.ready[single].pop()
+    def next(self, part):
+        if part == "copying":
+            return [self.copying_row() for _ in range(N_COPYING_ROWS)]
+        if not self.ready[part]:
+            self.ready[part] = self.pool(part == "single")
+        return self.ready[part].pop()
 
     def pool(self, single):
         self.n_pools += 1
         dialogues = list(support_text.dialogues(N_POOL, f"{self.seed}/{self.n_pools}", n_questions=1 if single else None))
+        if not single:
+            dialogues = [d for d in dialogues if self.rng.random() >= SHARE_REPEATING or repeats_a_value(d)]
         share, kept = (1.0, SINGLE_CUT) if single else (SHARE_CUT, CUT_AFTER)
         rows = []
         for encoded, dialogue in zip(self.encoder.dialogues(dialogues), dialogues):
@@ -99,6 +118,30 @@ class Batches:
             batch.append(row)
         self.rng.shuffle(batches)
         return batches
+
+    def noise(self, least, most):
+        first = len(support_tokenizer.SPECIALS)
+        return [self.rng.randrange(first, support_tokenizer.N_VOCABULARY) for _ in range(self.rng.randint(least, most))]
+
+    def value(self):
+        """What an order number looks like, or a name."""
+        is_number = self.rng.random() < 0.6
+        return [self.rng.choice(self.digits) for _ in range(self.rng.randint(3, 10))] if is_number else self.noise(1, 5)
+
+    def copying_row(self):
+        """What was said before comes back: a whole row of noise, or values behind their marks."""
+        if self.rng.random() < 0.5:
+            noise = self.noise(20, 40)
+            n = len(noise)
+            return Row(noise + noise, [False] * (n + 1) + [True] * (n - 1), [-1] * (2 * n))
+        values = [(mark, self.value()) for mark in self.noise(1, 4)]
+        ids, learned = [], []
+        for round_no in range(3):
+            for mark, value in self.rng.sample(values, len(values)):
+                before = [*self.noise(0, 6), mark]
+                ids += before + value
+                learned += [False] * len(before) + [round_no > 0] * len(value)
+        return Row(ids, learned, [-1] * len(ids))
 
 
 def tensors(batch, n_context):
@@ -114,7 +157,9 @@ def loss_of(model, intent_head, batch, in_bfloat16):
         hidden = model.hidden_states(ids[:, :-1])
         logits = model.logits(hidden[learned[:, 1:]])
     is_begin = intents[:, 1:] >= 0
-    of_intent = F.cross_entropy(intent_head(hidden[is_begin].float()), intents[:, 1:][is_begin])
+    of_intent = torch.zeros(())
+    if is_begin.any():
+        of_intent = F.cross_entropy(intent_head(hidden[is_begin].float()), intents[:, 1:][is_begin])
     of_words = F.cross_entropy(logits.float(), ids[:, 1:][learned[:, 1:]])
     return of_words, of_intent
 
@@ -132,13 +177,8 @@ def rate_at(progress, peak):
     return peak * min(progress / SHARE_WARMUP + 0.02, max(FINAL_SHARE, (1 - progress) / (1 - SHARE_WARMUP)), 1.0)
 
 
-def tokenizer_in(run_dir, init=None):
-    """The folder's tokenizer: that of the checkpoint gone on from, whose weights mean nothing with another."""
+def tokenizer_in(run_dir):
     path = run_dir / "tokenizer.json"
-    if init and not path.exists():
-        path.write_bytes((init.parent / "tokenizer.json").read_bytes())
-    if init and path.read_bytes() != (init.parent / "tokenizer.json").read_bytes():
-        raise ValueError(f"{path} is not the tokenizer of {init}")
     if not path.exists():
         support_tokenizer.train(SEED).save(str(path))
     return Tokenizer.from_file(str(path))
@@ -156,36 +196,44 @@ class Course:
     def progress(self):
         return self.elapsed_s() / 60 / self.minutes if self.minutes else self.step / self.n_steps
 
-    def say(self, losses, part):
+    def say(self, losses):
         progress, elapsed = self.progress(), self.elapsed_s() / 60
         left = elapsed / max(progress, 1e-6) - elapsed
-        print(f"step {self.step}, {progress:.0%}, words {losses[0]:.3f}, intent {losses[1]:.3f}, {elapsed:.1f} min, {left:.0f} left, {part}", flush=True)
+        said = ", ".join(f"{part} {loss:.3f}" for part, loss in losses.items())
+        print(f"step {self.step}, {progress:.0%}, {elapsed:.1f} min, {left:.0f} left; {said}", flush=True)
+
+
+def part_at(progress, step):
+    if progress < SHARE_COPYING or step % COPYING_EVERY == 0:
+        return "copying"
+    return "single" if progress < SHARE_SINGLE or step % 2 == 0 else "dialogues"
 
 
 def train(model, batches, args, save):
-    peak, means, saved = args.rate or LEARNING_RATE[args.which], None, time.monotonic()
+    losses = collections.defaultdict(lambda: collections.deque(maxlen=SAY_EVERY))
     intent_head = torch.nn.Linear(model.shape.hidden, len(batches.intent_ids))
-    optimizer, course = optimizer_of(model, intent_head, peak), Course(args.minutes, args.steps)
+    optimizer, course = optimizer_of(model, intent_head, LEARNING_RATE[args.which]), Course(args.minutes, args.steps)
+    saved = time.monotonic()
     while (progress := course.progress()) < 1:
-        is_single = progress < args.single or course.step % 2 == 0
-        is_four_bits = progress >= 1 - SHARE_FOUR_BITS
-        model.fake_four_bits(is_four_bits)
+        model.fake_four_bits(progress >= 1 - SHARE_FOUR_BITS)
         for group in optimizer.param_groups:
-            group["lr"] = rate_at(progress, peak)
-        losses = loss_of(model, intent_head, batches.next(is_single), args.bfloat16)
-        (losses[0] + SHARE_OF_INTENT * losses[1]).backward()
+            group["lr"] = rate_at(progress, LEARNING_RATE[args.which])
+        part = part_at(progress, course.step)
+        of_words, of_intent = loss_of(model, intent_head, batches.next(part), args.bfloat16)
+        (of_words + SHARE_OF_INTENT * of_intent).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        found = [loss.item() for loss in losses]
-        means = [0.95 * mean + 0.05 * loss for mean, loss in zip(means or found, found)]
+        losses[part].append(of_words.item())
+        if part != "copying":
+            losses["intent"].append(of_intent.item())
         course.step += 1
         if course.step % SAY_EVERY == 0:
-            course.say(means, "single" if progress < args.single else "four bits" if is_four_bits else "mixed")
+            course.say({part: statistics.fmean(of_part) for part, of_part in losses.items()})
         if time.monotonic() - saved > SAVE_EVERY_S:
             saved = time.monotonic()
             save(course.step)
-    course.say(means, "done")
+    course.say({part: statistics.fmean(of_part) for part, of_part in losses.items()})
     save(course.step)
 
 
@@ -198,18 +246,13 @@ def main():
     length.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--bfloat16", action="store_true", help="faster where the processor has AVX512-BF16")
-    parser.add_argument("--init", type=pathlib.Path, help="a checkpoint to go on from")
-    parser.add_argument("--single", type=float, default=SHARE_SINGLE, help="the share of the first part")
-    parser.add_argument("--rate", type=float, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=SEED)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.run_dir.mkdir(parents=True, exist_ok=True)
     model = Llama(SHAPES[args.which])
-    if args.init:
-        model.load_state_dict(torch.load(args.init)["model"])
-    encoder = support_tokenizer.ChatEncoder(tokenizer_in(args.run_dir, args.init))
+    encoder = support_tokenizer.ChatEncoder(tokenizer_in(args.run_dir))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
 
     def save(step):
