@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::kv::{HeadPages, Pages, ReadPage, ReadPages};
+use super::kv::{HeadPages, HeadPagesOf, Number, Page, Pages};
 use super::simd::{LANES, Lanes, Simd};
 use crate::backend::BLOCK_TOKENS;
 use crate::kv::BlockId;
@@ -109,7 +109,13 @@ impl State<'_> {
         }
     }
 
-    fn visit_all<S: Simd, P: ReadPages>(&mut self, simd: S, tile: &Tile<'_>, seen: Range<usize>, pages: P) {
+    fn visit_all<S: Simd, T: Number>(
+        &mut self,
+        simd: S,
+        tile: &Tile<'_>,
+        seen: Range<usize>,
+        pages: HeadPagesOf<'_, T>,
+    ) {
         let last = seen.end - 1;
         for page_idx in seen {
             let next_idx = last.min(page_idx + 1);
@@ -119,7 +125,13 @@ impl State<'_> {
     }
 
     /// Takes all rows through a page, while the next one is asked for.
-    fn visit<S: Simd, P: ReadPage>(&mut self, simd: S, tile: &Tile<'_>, page_idx: usize, pages: [P; 2]) {
+    fn visit<S: Simd, T: Number>(
+        &mut self,
+        simd: S,
+        tile: &Tile<'_>,
+        page_idx: usize,
+        pages: [Page<'_, T>; 2],
+    ) {
         simd.run(
             #[inline(always)]
             || {
@@ -145,10 +157,10 @@ impl State<'_> {
     }
 
     #[inline(always)]
-    fn visit_group<S: Simd, P: ReadPage, const R: usize>(
+    fn visit_group<S: Simd, T: Number, const R: usize>(
         &mut self,
         simd: S,
-        [page, next]: [P; 2],
+        [page, next]: [Page<'_, T>; 2],
         group: &Group<R>,
     ) {
         let Group { first, head_dim, .. } = *group;

@@ -10,8 +10,8 @@ mod page;
 
 use serde::Deserialize;
 
-use self::page::{F16Pages, Int8Pages, Strides};
-pub(crate) use self::page::{HeadPages, ReadPage, ReadPages};
+use self::page::Strides;
+pub(crate) use self::page::{HeadPages, HeadPagesOf, Number, Page};
 use super::memory::Memory;
 use super::pool::{Distinct, Picked, Pool, Split, TaskPanicked};
 use super::simd::{LANES, Lanes, Simd};
@@ -106,13 +106,13 @@ impl Pages {
         match self.format {
             KvFormat::F16 => {
                 let numbers = &self.halves[first * n_numbers..][..n_pages * n_numbers];
-                HeadPages::F16(F16Pages { strides, numbers: numbers.as_chunks().0 })
+                HeadPages::F16(HeadPagesOf { strides, numbers: numbers.as_chunks().0, scales: &[] })
             }
             KvFormat::Int8 => {
                 let numbers = &self.bytes[first * n_numbers..][..n_pages * n_numbers];
                 let scales = &self.scales[first * PAGE_SCALES..][..n_pages * PAGE_SCALES];
                 let (numbers, scales) = (numbers.as_chunks().0, scales.as_chunks().0);
-                HeadPages::Int8(Int8Pages { strides, numbers, scales })
+                HeadPages::Int8(HeadPagesOf { strides, numbers, scales })
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How attention reads the pages of keys and values, whatever their format.
+//! How attention reads the pages of keys and values, whatever their numbers are.
 //!
 //! Does not write them, and does not know whose they are.
 //!
@@ -10,20 +10,16 @@ use crate::kv::BlockId;
 /// One head's pages of one layer, to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum HeadPages<'a> {
-    F16(F16Pages<'a>),
-    Int8(Int8Pages<'a>),
+    F16(HeadPagesOf<'a, u16>),
+    Int8(HeadPagesOf<'a, i8>),
 }
 
+/// The same, of numbers of a type.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct F16Pages<'a> {
+pub(crate) struct HeadPagesOf<'a, T> {
     pub(super) strides: Strides,
-    pub(super) numbers: &'a [[u16; LANES]],
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Int8Pages<'a> {
-    pub(super) strides: Strides,
-    pub(super) numbers: &'a [[i8; LANES]],
+    pub(super) numbers: &'a [[T; LANES]],
+    /// Two vectors a page, or none where the numbers need no scale.
     pub(super) scales: &'a [[f32; LANES]],
 }
 
@@ -35,132 +31,83 @@ pub(super) struct Strides {
     pub(super) head_dim: usize,
 }
 
+/// A block's keys and values of the head.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct F16Page<'a> {
-    keys: &'a [[u16; LANES]],
-    values: &'a [[u16; LANES]],
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Int8Page<'a> {
-    keys: &'a [[i8; LANES]],
-    values: &'a [[i8; LANES]],
+pub(crate) struct Page<'a, T> {
+    keys: &'a [[T; LANES]],
+    values: &'a [[T; LANES]],
     scales: &'a [[f32; LANES]],
 }
 
-/// Pages of either format.
-pub(crate) trait ReadPages: Copy {
-    type Page: ReadPage;
+/// A type that keys and values are kept in.
+pub(crate) trait Number: Copy {
+    /// Whether a token's numbers are multiplied by a scale of its own.
+    const IS_SCALED: bool;
 
-    fn page(&self, block: BlockId) -> Self::Page;
+    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::F32;
 }
 
-impl<'a> ReadPages for F16Pages<'a> {
-    type Page = F16Page<'a>;
+impl Number for u16 {
+    const IS_SCALED: bool = false;
 
     #[inline(always)]
-    fn page(&self, block: BlockId) -> F16Page<'a> {
-        let (keys, values) = self.strides.of_page(self.numbers, block);
-        F16Page { keys, values }
+    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::F32 {
+        simd.load_f16(from)
     }
 }
 
-impl<'a> ReadPages for Int8Pages<'a> {
-    type Page = Int8Page<'a>;
+impl Number for i8 {
+    const IS_SCALED: bool = true;
 
     #[inline(always)]
-    fn page(&self, block: BlockId) -> Int8Page<'a> {
-        let (keys, values) = self.strides.of_page(self.numbers, block);
-        Int8Page { keys, values, scales: &self.scales[2 * self.strides.place(block)..][..2] }
+    fn load<S: Simd>(simd: S, from: &[Self; LANES]) -> S::F32 {
+        simd.load_i8(from)
     }
 }
 
-impl Strides {
-    fn place(self, block: BlockId) -> usize {
-        block.index() * self.n_heads + self.head
-    }
-
-    /// Keys and values of a page, of all vectors of the layer.
-    fn of_page<T>(self, vectors: &[T], block: BlockId) -> (&[T], &[T]) {
-        let first = 2 * self.head_dim * self.place(block);
-        vectors[first..][..2 * self.head_dim].split_at(self.head_dim)
+impl<'a, T: Number> HeadPagesOf<'a, T> {
+    #[inline(always)]
+    pub(crate) fn page(&self, block: BlockId) -> Page<'a, T> {
+        let Strides { head, n_heads, head_dim } = self.strides;
+        let place = block.index() * n_heads + head;
+        let (keys, values) = self.numbers[2 * head_dim * place..][..2 * head_dim].split_at(head_dim);
+        let scales = if T::IS_SCALED { &self.scales[2 * place..][..2] } else { self.scales };
+        Page { keys, values, scales }
     }
 }
 
-/// How attention reads a page, whatever its format.
-pub(crate) trait ReadPage: Copy {
+impl<T: Number> Page<'_, T> {
     /// A number of each token's key, without its scale.
-    fn key<S: Simd>(&self, simd: S, dim: usize) -> S::F32;
+    #[inline(always)]
+    pub(crate) fn key<S: Simd>(&self, simd: S, dim: usize) -> S::F32 {
+        T::load(simd, &self.keys[dim])
+    }
+
     /// Sixteen numbers of a token's value, without its scale; `vector` counts through the page.
-    fn value<S: Simd>(&self, simd: S, vector: usize) -> S::F32;
+    #[inline(always)]
+    pub(crate) fn value<S: Simd>(&self, simd: S, vector: usize) -> S::F32 {
+        T::load(simd, &self.values[vector])
+    }
+
     /// Asks for what `key` will read.
-    fn prefetch_key<S: Simd>(&self, simd: S, dim: usize);
+    #[inline(always)]
+    pub(crate) fn prefetch_key<S: Simd>(&self, simd: S, dim: usize) {
+        simd.prefetch(&self.keys[dim]);
+    }
+
     /// Asks for what `value` will read.
-    fn prefetch_value<S: Simd>(&self, simd: S, vector: usize);
-    fn scale_keys<S: Simd>(&self, simd: S, scores: S::F32) -> S::F32;
-    fn scale_values<S: Simd>(&self, simd: S, weights: S::F32) -> S::F32;
-}
-
-impl ReadPage for F16Page<'_> {
     #[inline(always)]
-    fn key<S: Simd>(&self, simd: S, dim: usize) -> S::F32 {
-        simd.load_f16(&self.keys[dim])
-    }
-
-    #[inline(always)]
-    fn value<S: Simd>(&self, simd: S, vector: usize) -> S::F32 {
-        simd.load_f16(&self.values[vector])
-    }
-
-    #[inline(always)]
-    fn prefetch_key<S: Simd>(&self, simd: S, dim: usize) {
-        simd.prefetch(&self.keys[dim]);
-    }
-
-    #[inline(always)]
-    fn prefetch_value<S: Simd>(&self, simd: S, vector: usize) {
+    pub(crate) fn prefetch_value<S: Simd>(&self, simd: S, vector: usize) {
         simd.prefetch(&self.values[vector]);
     }
 
     #[inline(always)]
-    fn scale_keys<S: Simd>(&self, _: S, scores: S::F32) -> S::F32 {
-        scores
+    pub(crate) fn scale_keys<S: Simd>(&self, simd: S, scores: S::F32) -> S::F32 {
+        if T::IS_SCALED { simd.mul(scores, simd.load(&self.scales[0])) } else { scores }
     }
 
     #[inline(always)]
-    fn scale_values<S: Simd>(&self, _: S, weights: S::F32) -> S::F32 {
-        weights
-    }
-}
-
-impl ReadPage for Int8Page<'_> {
-    #[inline(always)]
-    fn key<S: Simd>(&self, simd: S, dim: usize) -> S::F32 {
-        simd.load_i8(&self.keys[dim])
-    }
-
-    #[inline(always)]
-    fn value<S: Simd>(&self, simd: S, vector: usize) -> S::F32 {
-        simd.load_i8(&self.values[vector])
-    }
-
-    #[inline(always)]
-    fn prefetch_key<S: Simd>(&self, simd: S, dim: usize) {
-        simd.prefetch(&self.keys[dim]);
-    }
-
-    #[inline(always)]
-    fn prefetch_value<S: Simd>(&self, simd: S, vector: usize) {
-        simd.prefetch(&self.values[vector]);
-    }
-
-    #[inline(always)]
-    fn scale_keys<S: Simd>(&self, simd: S, scores: S::F32) -> S::F32 {
-        simd.mul(scores, simd.load(&self.scales[0]))
-    }
-
-    #[inline(always)]
-    fn scale_values<S: Simd>(&self, simd: S, weights: S::F32) -> S::F32 {
-        simd.mul(weights, simd.load(&self.scales[1]))
+    pub(crate) fn scale_values<S: Simd>(&self, simd: S, weights: S::F32) -> S::F32 {
+        if T::IS_SCALED { simd.mul(weights, simd.load(&self.scales[1])) } else { weights }
     }
 }

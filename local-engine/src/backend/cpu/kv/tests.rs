@@ -25,7 +25,7 @@ impl Pages {
 
 /// A slot's key and value, scaled.
 fn read(pages: &Pages, id: PageId, slot: usize) -> (Vec<f32>, Vec<f32>) {
-    fn of_page<P: ReadPage>(page: P, head_dim: usize, slot: usize) -> (Vec<f32>, Vec<f32>) {
+    fn of_page<T: Number>(page: Page<'_, T>, head_dim: usize, slot: usize) -> (Vec<f32>, Vec<f32>) {
         let key = (0..head_dim).map(|dim| page.scale_keys(Scalar, page.key(Scalar, dim))[slot]);
         let n_vectors = head_dim / LANES;
         let scale = page.scale_values(Scalar, [1.0; LANES])[slot];
