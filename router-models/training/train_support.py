@@ -6,7 +6,7 @@ Exports nothing: `export_support.py` does that from a checkpoint. Needs no GPU a
     python train_support.py draft RUN_DIR --minutes 10
 
 RUN_DIR gets `tokenizer.json` (trained once, then kept) and `assistant.pt` or `draft.pt`. The course has four parts: rows of
-noise in which values come back, so that copying is there before there is anything to say; single questions with only the
+noise and values that come back, so that copying is there before there is anything to say; single questions with only the
 beginning of their answers; then whole dialogues in every other step; then the same with four-bit weights, so that the
 checkpoint that ships is what the training saw. A share of the steps goes on copying. Beside the words, the state before an
 answer has to tell the intent: a small layer that is thrown away afterwards, but spares each word of the answer to find it
@@ -34,6 +34,7 @@ from tokenizers import Tokenizer
 
 import support_text
 import support_tokenizer
+from support import slots
 from support_model import SHAPES, Llama
 
 SEED = 11
@@ -90,12 +91,13 @@ class Batches:
     def __init__(self, encoder, seed):
         self.encoder, self.seed, self.rng = encoder, seed, random.Random(seed)
         self.n_pools, self.ready = 0, {"single": [], "dialogues": []}
-        self.digits = [encoder.tokenizer.token_to_id(digit) for digit in "0123456789"]
         self.intent_ids = {intent: idx for idx, intent in enumerate(support_text.language_of_cards()[0])}
 
     def next(self, part):
-        if part == "copying":
-            return [self.copying_row() for _ in range(N_COPYING_ROWS)]
+        if part == "repeating":
+            return [self.repeated_row() for _ in range(N_COPYING_ROWS)]
+        if part == "values":
+            return [self.values_row() for _ in range(N_COPYING_ROWS)]
         if not self.ready[part]:
             self.ready[part] = self.pool(part == "single")
         return self.ready[part].pop()
@@ -123,18 +125,17 @@ class Batches:
         first = len(support_tokenizer.SPECIALS)
         return [self.rng.randrange(first, support_tokenizer.N_VOCABULARY) for _ in range(self.rng.randint(least, most))]
 
-    def value(self):
-        """What an order number looks like, or a name."""
-        is_number = self.rng.random() < 0.6
-        return [self.rng.choice(self.digits) for _ in range(self.rng.randint(3, 10))] if is_number else self.noise(1, 5)
+    def repeated_row(self):
+        """Noise, twice; the second time it is learned. A row that nothing but copying can foretell."""
+        noise = self.noise(20, 40)
+        n = len(noise)
+        return Row(noise + noise, [False] * (n + 1) + [True] * (n - 1), [-1] * (2 * n))
 
-    def copying_row(self):
-        """What was said before comes back: a whole row of noise, or values behind their marks."""
-        if self.rng.random() < 0.5:
-            noise = self.noise(20, 40)
-            n = len(noise)
-            return Row(noise + noise, [False] * (n + 1) + [True] * (n - 1), [-1] * (2 * n))
-        values = [(mark, self.value()) for mark in self.noise(1, 4)]
+    def values_row(self):
+        """Between noise, order numbers, names and the like behind their marks, three times; then they are learned."""
+        kinds = self.rng.choices(["order", "order", "name", "email", "product", "city", "date", "amount"], k=self.rng.randint(1, 4))
+        texts = [" " + slots.new_value(kind, self.rng, held=False) for kind in kinds]
+        values = [(mark, self.encoder.tokenizer.encode(text).ids) for mark, text in zip(self.noise(4, 4), texts)]
         ids, learned = [], []
         for round_no in range(3):
             for mark, value in self.rng.sample(values, len(values)):
@@ -204,8 +205,10 @@ class Course:
 
 
 def part_at(progress, step):
-    if progress < SHARE_COPYING or step % COPYING_EVERY == 0:
-        return "copying"
+    if progress < SHARE_COPYING:
+        return "repeating" if step % 2 == 0 else "values"
+    if step % COPYING_EVERY == 0:
+        return "values"
     return "single" if progress < SHARE_SINGLE or step % 2 == 0 else "dialogues"
 
 
@@ -225,7 +228,7 @@ def train(model, batches, args, save):
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses[part].append(of_words.item())
-        if part != "copying":
+        if part in ("single", "dialogues"):
             losses["intent"].append(of_intent.item())
         course.step += 1
         if course.step % SAY_EVERY == 0:
