@@ -40,15 +40,15 @@ from support_model import SHAPES, Llama
 SEED = 11
 TOKENS_A_BATCH = {True: 1024, False: 1536}  # Of single questions, of dialogues. Many small steps learn sooner than few large ones.
 N_POOL = 2000  # Dialogues sorted by length together, so that a batch has little padding.
-SHARE_SINGLE, SINGLE_CUT = 0.4, (3, 10)  # The first part: an answer's first words already tell what the question is about.
+SHARE_SINGLE, SINGLE_CUT = 0.15, (3, 10)  # The first part: an answer's first words already tell what the question is about.
 SHARE_CUT, CUT_AFTER = 0.6, (6, 30)  # Later most of the last answers are still cut, so that a batch holds more questions.
-SHARE_COPYING, COPYING_EVERY = 0.03, 8  # The very first part, and then one step in so many.
+N_COPYING_STEPS, COPYING_EVERY = 200, 8  # The very first part, however short the course, and then one step in so many.
 SHARE_REPEATING = 0.35  # Of dialogues that are taken only if the answer repeats a value.
 N_COPYING_ROWS = 16
 SHARE_FOUR_BITS = 0.25
 SHARE_WARMUP = 0.02
 SAVE_EVERY_S, SAY_EVERY = 240, 50
-LEARNING_RATE = {"assistant": 1.2e-3, "draft": 4e-3}
+LEARNING_RATE = {"assistant": 2e-3, "draft": 2.5e-3}
 SHARE_OF_INTENT = 0.5  # How much the loss of the intent counts beside the words' loss.
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.05, (0.9, 0.97), 1.0
 FINAL_SHARE = 0.02  # Of the learning rate, at the end.
@@ -205,7 +205,7 @@ class Course:
 
 
 def part_at(progress, step):
-    if progress < SHARE_COPYING:
+    if step < N_COPYING_STEPS:
         return "repeating" if step % 2 == 0 else "values"
     if step % COPYING_EVERY == 0:
         return "values"
