@@ -164,7 +164,7 @@ class Llama(nn.Module):
     def start_copying(self):
         """Lets the first two layers begin with what copies: a head that hands each token the one before it, and a head
         that looks for where the token at hand was the one before, and says what came there. Left to itself, a model of
-        this size has not found that after thousands of steps."""
+        this size has not found that after 650 steps of nothing else."""
         hidden, dim, half = self.shape.hidden, self.shape.head_dim, self.shape.head_dim // 2
         # Directions of the residual stream: what all tokens share, where the token before is noted, what a token is.
         bases = torch.linalg.qr(torch.randn(hidden, 1 + half + dim))[0].T
