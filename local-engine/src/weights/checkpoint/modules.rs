@@ -17,19 +17,14 @@ pub(super) struct Modules<'a> {
 }
 
 impl Modules<'_> {
-    /// Floats of a shape.
-    pub(super) fn floats(&self, name: &str, shape: &[usize]) -> Result<Tensor, WeightsError> {
+    /// Floats of a shape, all of them numbers.
+    pub(super) fn finite(&self, name: &str, shape: &[usize]) -> Result<Tensor, WeightsError> {
         let tensor = self.store.tensor(name)?;
         if !tensor.dtype.is_float() {
             let what = format!("is of type {}, and must be F32, F16 or BF16", tensor.dtype.name());
             return Err(self.store.refuse(name, what));
         }
-        self.of_shape(name, tensor, shape)
-    }
-
-    /// Floats of a shape, all of them numbers.
-    pub(super) fn finite(&self, name: &str, shape: &[usize]) -> Result<Tensor, WeightsError> {
-        let tensor = self.floats(name, shape)?;
+        let tensor = self.of_shape(name, tensor, shape)?;
         self.check_finite(name, &tensor)?;
         Ok(tensor)
     }
