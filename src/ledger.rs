@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,8 +22,10 @@ pub mod entry;
 mod hold;
 mod journal;
 pub mod keys;
+mod latency;
 mod recover;
 pub mod report;
+pub mod savings;
 pub mod store;
 mod writer;
 
@@ -46,11 +49,13 @@ const N_UNJOURNALLED_MAX: usize = 4_096;
 const MIN_JOURNAL_BYTES: u64 = 64 << 10;
 
 /// Where the book is kept: `[ledger]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerConfig {
-    /// The SQLite file; default `data/ledger.sqlite`.
+    /// The SQLite file; default `data/ledger.sqlite`. Not looked at where `url` is given.
     pub path: PathBuf,
+    /// A Postgres database that keeps the book instead, `postgres://user:password@host:5432/name`.
+    pub url: Option<SecretString>,
     /// The directory of the write-ahead journal, for this process alone; default `data/journal`.
     pub journal_dir: PathBuf,
     /// Bytes of journal above which new calls are refused, at least 65536; default 256 MiB.
@@ -65,12 +70,15 @@ pub struct LedgerConfig {
     pub batch_rows: usize,
     /// Milliseconds that closing waits for the database; what is left stays in the journal; default 5000.
     pub close_timeout_ms: u64,
+    /// Days after which rows are deleted; their sums stay. Default: never.
+    pub retention_days: Option<u32>,
 }
 
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
             path: PathBuf::from("data/ledger.sqlite"),
+            url: None,
             journal_dir: PathBuf::from("data/journal"),
             max_journal_bytes: 256 << 20,
             segment_bytes: 8 << 20,
@@ -78,6 +86,7 @@ impl Default for LedgerConfig {
             flush_interval_ms: 50,
             batch_rows: 500,
             close_timeout_ms: 5_000,
+            retention_days: None,
         }
     }
 }
@@ -156,7 +165,7 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let (journal, replay) = Journal::open(&config.journal_dir, config.limits())?;
         let journal = Arc::new(journal);
-        let store = Store::open(&config.path).await?;
+        let store = Store::open(config).await?;
         recover::post_what_was_left(&journal, replay, &store).await?;
         let books = recover::read_balances(&store, clock.now_ms()).await?;
 

@@ -38,6 +38,7 @@ impl Explain {
         // Nothing listens here, so an address that needs keys is no hindrance.
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = std::env::temp_dir().join(format!("stiver-explain-{}", std::process::id()));
+        config.ledger.url = None;
         config.ledger.path = folder.join("ledger.sqlite");
         config.ledger.journal_dir = folder.join("journal");
         config.cache.exact.enabled = false;
@@ -60,9 +61,9 @@ impl Explain {
 
 /// The keys that a gateway with this configuration would know from its database, where there is one.
 async fn stored_keys(config: &Config) -> Result<Vec<KeyRecord>, String> {
-    if !config.ledger.path.exists() {
+    if config.ledger.url.is_none() && !config.ledger.path.exists() {
         return Ok(Vec::new());
     }
-    let keys = Keys::open(&config.ledger.path).await.map_err(|error| error.to_string())?;
+    let keys = Keys::open(&config.ledger).await.map_err(|error| error.to_string())?;
     keys.load_all().await.map_err(|error| error.to_string())
 }

@@ -64,7 +64,7 @@ impl Keys {
 }
 
 async fn open(config: &Config) -> Result<keys::Keys, String> {
-    keys::Keys::open(&config.ledger.path).await.map_err(|error| error.to_string())
+    keys::Keys::open(&config.ledger).await.map_err(|error| error.to_string())
 }
 
 fn print_toml(new: NewKey, now_ms: i64) -> Done {

@@ -77,7 +77,7 @@ fn what_the_commented_default_says_is_what_the_code_defaults_to() {
     let bare = parse("").unwrap();
 
     assert_eq!(commented.server, bare.server);
-    assert_eq!(commented.ledger, bare.ledger);
+    assert_eq!(format!("{:?}", commented.ledger), format!("{:?}", bare.ledger));
     assert_eq!(format!("{:?}", commented.cache), format!("{:?}", bare.cache));
 }
 

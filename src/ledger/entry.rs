@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::savings::Aside;
 use crate::chat::usage::Usage;
 use crate::money::NanoUsd;
 use crate::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
@@ -48,6 +49,40 @@ pub struct Entry {
     pub overhead_us: u64,
     pub first_byte_ms: Option<u64>,
     pub total_ms: u64,
+    /// Money beside the call's own cost.
+    #[serde(default)]
+    pub aside: Aside,
+    /// When each stage ended.
+    #[serde(default)]
+    pub stages: Stages,
+    /// Attempts that came to nothing, in order.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+}
+
+/// Microseconds since the call arrived at which each stage had ended; `None` for a stage it did not reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stages {
+    pub admitted_us: Option<u64>,
+    pub looked_up_us: Option<u64>,
+    pub scored_us: Option<u64>,
+    pub planned_us: Option<u64>,
+    pub held_us: Option<u64>,
+    /// The attempt that answered was sent.
+    pub sent_us: Option<u64>,
+    pub first_byte_us: Option<u64>,
+    pub ended_us: Option<u64>,
+}
+
+/// An attempt that gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    pub upstream: UpstreamName,
+    /// Why, in a word that metrics use, too.
+    pub reason: String,
+    /// From its sending to its failure.
+    pub took_ms: u64,
 }
 
 impl Entry {
@@ -83,7 +118,15 @@ impl Entry {
             overhead_us: 0,
             first_byte_ms: None,
             total_ms: 0,
+            aside: Aside::default(),
+            stages: Stages::default(),
+            tried: Vec::new(),
         }
+    }
+
+    /// What the baseline would have cost more than the call did; `None` where either is unknown.
+    pub fn saved(&self) -> Option<NanoUsd> {
+        Some(self.baseline? - self.cost?)
     }
 
     /// What the call adds to a balance: an unpriced call adds nothing and is counted apart.

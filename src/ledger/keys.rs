@@ -4,12 +4,11 @@
 //!
 //! Invariants: the secret is never stored, logged or shown by `Debug`.
 
-use std::path::Path;
-
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::LedgerConfig;
 use super::store::{Store, StoreError};
 use crate::team::key::PREFIX;
 use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName};
@@ -49,9 +48,9 @@ impl Keys {
         Self { store }
     }
 
-    /// Opens the table in the SQLite file at `path`, beside a gateway that may be running.
-    pub async fn open(path: &Path) -> Result<Self, KeyError> {
-        Ok(Self::new(Store::open(path).await?))
+    /// Opens the table in the ledger's database, beside a gateway that may be running.
+    pub async fn open(config: &LedgerConfig) -> Result<Self, KeyError> {
+        Ok(Self::new(Store::open(config).await?))
     }
 
     /// Makes a key. The secret is in the second half of the answer and nowhere else.

@@ -42,7 +42,7 @@ pub(super) async fn read_balances(store: &Store, now_ms: i64) -> Result<Books, L
     let (this_month_ms, _) = Window::Month.bounds_ms(now_ms);
     let (since_ms, _) = Window::Month.bounds_ms(this_month_ms - 1);
     let mut books = Books::default();
-    for hour in store.team_hours(since_ms).await? {
+    for hour in store.subject_hours(since_ms).await?.into_iter().filter(|hour| hour.kind == "team") {
         books.spend(&hour.team, hour.hour_ms, NanoUsd::new(hour.cost_nano_usd));
     }
     Ok(books)

@@ -1,42 +1,241 @@
-//! What was spent, by whom and on what, for the dashboard and the admin endpoints.
+//! What was spent, by whom and on what: every question the dashboard, the admin endpoints and the command
+//! line ask of the book.
 //!
 //! Reads only, and only what is in the database: rows still in the journal are not in a report.
 //!
-//! Invariants: `saved` sums only rows whose cost and baseline are both known, so that an unknown price
-//! never looks like a saving.
+//! Invariants: a saving sums only rows whose cost and baseline are both known, so that an unknown price
+//! never looks like one; any window is exact, whatever sums it is read from.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
+use super::entry::{Entry, Outcome};
+use super::latency::quantile_ms;
+use super::savings::Savings;
 use super::store::{Store, StoreError};
+use crate::chat::Usage;
 use crate::money::NanoUsd;
-use crate::team::TeamName;
+use crate::team::{CallId, KeyId, RouteName, TeamName};
 
 /// What a sum is grouped by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
     Team,
+    Key,
+    User,
+    Tag,
+    Endpoint,
     Route,
+    Tier,
+    Upstream,
     Model,
     Path,
-    /// One row over everything; none where there were no calls.
-    Total,
+    Cache,
+    Split,
+    Arm,
+    Outcome,
+}
+
+impl By {
+    pub const ALL: [Self; 14] = [
+        Self::Team,
+        Self::Key,
+        Self::User,
+        Self::Tag,
+        Self::Endpoint,
+        Self::Route,
+        Self::Tier,
+        Self::Upstream,
+        Self::Model,
+        Self::Path,
+        Self::Cache,
+        Self::Split,
+        Self::Arm,
+        Self::Outcome,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Team => "team",
+            Self::Key => "key",
+            Self::User => "user",
+            Self::Tag => "tag",
+            Self::Endpoint => "endpoint",
+            Self::Route => "route",
+            Self::Tier => "tier",
+            Self::Upstream => "upstream",
+            Self::Model => "model",
+            Self::Path => "path",
+            Self::Cache => "cache",
+            Self::Split => "split",
+            Self::Arm => "arm",
+            Self::Outcome => "outcome",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.as_str() == word)
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The spans of time that sums are told apart by, in UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Hour,
+    Day,
+    /// One sum over the whole window.
+    #[default]
+    Whole,
+}
+
+/// Which calls are counted; nothing given means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub team: Option<TeamName>,
+    pub route: Option<RouteName>,
+    pub model: Option<String>,
+    pub upstream: Option<String>,
+    pub path: Option<String>,
+    pub split: Option<String>,
+    pub key: Option<KeyId>,
+    pub user: Option<String>,
+    pub tag: Option<String>,
+}
+
+/// A question about spending: calls that began in `from_ms..to_ms`.
+#[derive(Debug, Clone, Default)]
+pub struct SpendAsk {
+    pub by: Vec<By>,
+    pub step: Step,
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub filter: Filter,
+}
+
+impl SpendAsk {
+    /// Sums over a window, grouped by `by`; one line over everything where that is empty.
+    pub fn over(by: &[By], from_ms: i64, to_ms: i64) -> Self {
+        Self { by: by.to_vec(), from_ms, to_ms, ..Self::default() }
+    }
 }
 
 /// One line of a spend report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpendRow {
-    /// Empty in a total, and for calls that no model answered.
-    pub name: String,
+    /// Where its span begins; the beginning of the window for [`Step::Whole`].
+    pub at_ms: i64,
+    /// One for each [`By`] of the question; empty text where the calls had none.
+    pub names: Vec<String>,
+    pub sums: Sums,
+}
+
+/// What a group of calls came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
     pub n_calls: u64,
+    /// Calls that ended in a failure that was not the client's.
+    pub n_errors: u64,
     /// Calls whose price is unknown; they are not in `cost`.
     pub n_unpriced: u64,
+    pub n_estimated: u64,
+    pub n_hits_exact: u64,
+    pub n_hits_semantic: u64,
+    /// Calls that the house's own engine answered.
+    pub n_local: u64,
+    pub n_attempts: u64,
     pub cost: NanoUsd,
-    /// Baseline less cost; negative where the baseline would have been cheaper.
-    pub saved: NanoUsd,
-    pub input_tokens: u64,
-    pub output_tokens: u64,
+    pub baseline: NanoUsd,
+    pub saved: Savings,
+    pub usage: Usage,
+    pub overhead_us: u64,
+}
+
+impl Sums {
+    pub fn add(&mut self, other: &Self) {
+        self.n_calls += other.n_calls;
+        self.n_errors += other.n_errors;
+        self.n_unpriced += other.n_unpriced;
+        self.n_estimated += other.n_estimated;
+        self.n_hits_exact += other.n_hits_exact;
+        self.n_hits_semantic += other.n_hits_semantic;
+        self.n_local += other.n_local;
+        self.n_attempts += other.n_attempts;
+        self.cost += other.cost;
+        self.baseline += other.baseline;
+        self.saved.add(&other.saved);
+        self.usage.input += other.usage.input;
+        self.usage.cached_read += other.usage.cached_read;
+        self.usage.cache_write += other.usage.cache_write;
+        self.usage.output += other.usage.output;
+        self.usage.reasoning += other.usage.reasoning;
+        self.usage.audio_input += other.usage.audio_input;
+        self.usage.audio_output += other.usage.audio_output;
+        self.overhead_us += other.overhead_us;
+    }
+}
+
+/// How long calls took that began in `from_ms..to_ms`, both rounded outward to the hour.
+#[derive(Debug, Clone, Default)]
+pub struct LatencyAsk {
+    pub by: Option<LatencyBy>,
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub team: Option<TeamName>,
+    pub route: Option<RouteName>,
+    pub split: Option<String>,
+}
+
+/// What durations are kept apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatencyBy {
+    Team,
+    Route,
+    Split,
+    Arm,
+    Hour,
+    Day,
+}
+
+/// Quantiles of the duration of calls, in milliseconds, within a tenth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatencyRow {
+    /// A name, or the beginning of an hour or a day in milliseconds; empty for the whole.
+    pub name: String,
+    pub n_calls: u64,
+    pub p50_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+}
+
+impl LatencyRow {
+    pub(super) fn new(name: String, counts: &[(i64, u64)]) -> Self {
+        let quantile = |q| quantile_ms(counts, q).unwrap_or(0.0);
+        let n_calls = counts.iter().map(|(_, n)| n).sum();
+        Self { name, n_calls, p50_ms: quantile(0.5), p95_ms: quantile(0.95), p99_ms: quantile(0.99) }
+    }
+}
+
+/// A search for single calls, the newest first.
+#[derive(Debug, Clone, Default)]
+pub struct CallsAsk {
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub filter: Filter,
+    pub outcome: Option<Outcome>,
+    /// Part of an id, a user, a tag, a model or an upstream.
+    pub text: Option<String>,
+    /// Only calls older than this one: the last of the page before.
+    pub before: Option<CallId>,
+    pub limit: u32,
 }
 
 /// Asks the book.
@@ -50,13 +249,27 @@ impl Reports {
         Self { store }
     }
 
-    /// Sums over calls that began in `from_ms..to_ms`, the dearest first.
-    pub async fn spend(&self, by: By, from_ms: i64, to_ms: i64) -> Result<Vec<SpendRow>, StoreError> {
-        self.store.spend(by, from_ms, to_ms).await
+    /// Sums over calls, in the order of time, then the dearest first.
+    pub async fn spend(&self, ask: &SpendAsk) -> Result<Vec<SpendRow>, StoreError> {
+        self.store.spend(ask).await
+    }
+
+    pub async fn latency(&self, ask: &LatencyAsk) -> Result<Vec<LatencyRow>, StoreError> {
+        self.store.latency(ask).await
+    }
+
+    pub async fn calls(&self, ask: &CallsAsk) -> Result<Vec<Entry>, StoreError> {
+        self.store.calls(ask).await
+    }
+
+    pub async fn call(&self, id: CallId) -> Result<Option<Entry>, StoreError> {
+        self.store.call(id).await
     }
 
     /// The newest `n_rows` rows, the newest first.
     pub async fn recent(&self, n_rows: u32, team: Option<&TeamName>) -> Result<Vec<Entry>, StoreError> {
-        self.store.recent(n_rows, team).await
+        let filter = Filter { team: team.cloned(), ..Filter::default() };
+        let ask = CallsAsk { filter, to_ms: i64::MAX, limit: n_rows, ..CallsAsk::default() };
+        self.store.calls(&ask).await
     }
 }

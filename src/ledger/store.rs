@@ -1,27 +1,44 @@
-//! The database under the book: which one it is, the SQL they share, and how a row becomes columns.
+//! The database under the book: SQLite or Postgres, the tables, and what is asked of them.
 //!
 //! Retries nothing and keeps nothing in memory; who calls it does.
 //!
-//! Invariants: SQL text that more than one database can run stands here once; a batch is inserted in one
-//! transaction with the hourly sums it adds to, and a row whose id is known changes neither.
+//! Invariants: a batch is inserted in one transaction with the sums it adds to, and a row whose id is
+//! known changes neither; both databases run the same texts on the same tables.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
+
+use super::LedgerConfig;
 use super::entry::Entry;
-use super::report::{By, SpendRow};
-use crate::team::{KeyId, KeyRecord, TeamName};
+use crate::team::TeamName;
 
+mod calls;
+mod db;
+mod derived;
+mod keys;
+mod open;
+mod rebuild;
 mod rows;
-mod sqlite;
+mod spend;
 
-pub use self::sqlite::SqliteStore;
+use self::db::{Db, Row, Sql, Value, placeholders};
+
+/// Rows in one statement: 40 columns each, well under either database's limit of parameters, and few
+/// enough texts for the statement to stay cached.
+const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("database file or folder `{}`: {source}; make it writable for this process", path.display())]
     File { path: PathBuf, source: std::io::Error },
-    #[error("database `{}` cannot be brought to this version: {source}", path.display())]
-    Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },
+    #[error("`ledger.url` is not a Postgres address ({0}); write postgres://user:password@host:5432/name")]
+    Url(sqlx::Error),
+    #[error("Postgres at {place} cannot be reached: {source}; start it, or check `ledger.url`")]
+    Connect { place: String, source: sqlx::Error },
+    #[error("database `{place}` cannot be brought to this version: {source}")]
+    Migrate { place: String, source: sqlx::migrate::MigrateError },
     #[error("database: {0}")]
     Sql(#[from] sqlx::Error),
     #[error("database: column `{column}` holds `{value}`, which this version does not know")]
@@ -30,80 +47,89 @@ pub enum StoreError {
     Stopped,
 }
 
-/// One of the databases that can keep the book.
+/// The database that keeps the book. A clone is the same database.
 #[derive(Debug, Clone)]
-pub enum Store {
-    Sqlite(SqliteStore),
+pub struct Store {
+    db: Db,
 }
 
-/// What a team spent in one hour.
+/// Whose spending a line of `subject_hours` adds up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TeamHour {
+pub(super) struct SubjectHour {
     pub(super) team: TeamName,
+    /// `team`, `key` or `user`.
+    pub(super) kind: String,
+    /// The id of the key or the name of the user; empty for the team.
+    pub(super) name: String,
     pub(super) hour_ms: i64,
+    pub(super) n_calls: u64,
+    pub(super) n_unpriced: u64,
     pub(super) cost_nano_usd: i64,
 }
 
 impl Store {
-    /// Opens or creates the SQLite file at `path` and migrates it.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(SqliteStore::open(path).await?))
+    /// Opens the database that `config` names and brings it to this version.
+    pub async fn open(config: &LedgerConfig) -> Result<Self, StoreError> {
+        let db = match &config.url {
+            Some(url) => open::postgres(url.expose_secret()).await?,
+            None => open::sqlite(&config.path).await?,
+        };
+        let store = Self { db };
+        store.rebuild_if_older().await?;
+        Ok(store)
     }
 
     /// Inserts rows that are not there yet, all or none.
-    pub(super) async fn insert(&self, rows: &[Entry]) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.insert(rows).await,
+    pub(super) async fn insert(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
         }
+        let mut tx = self.db.begin().await?;
+        let mut inserted: HashSet<String> = HashSet::with_capacity(entries.len());
+        for chunk in entries.chunks(ROWS_PER_STATEMENT) {
+            for row in tx.fetch(insert_sql(chunk)).await? {
+                inserted.insert(row.get("id")?);
+            }
+        }
+        // A batch may hold a row twice; its first is the one that was inserted.
+        let new: Vec<&Entry> =
+            entries.iter().filter(|entry| inserted.remove(&entry.id.to_string())).collect();
+        derived::add(&mut tx, &new).await?;
+        tx.commit().await
     }
 
-    /// Hourly sums since `since_ms`, the oldest first.
-    pub(super) async fn team_hours(&self, since_ms: i64) -> Result<Vec<TeamHour>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.team_hours(since_ms).await,
-        }
-    }
-
-    pub(super) async fn spend(&self, by: By, from_ms: i64, to_ms: i64) -> Result<Vec<SpendRow>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.spend(by, from_ms, to_ms).await,
-        }
-    }
-
-    /// The newest `n_rows` rows, the newest first.
-    pub(super) async fn recent(
-        &self,
-        n_rows: u32,
-        team: Option<&TeamName>,
-    ) -> Result<Vec<Entry>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.recent(n_rows, team).await,
-        }
-    }
-
-    pub(super) async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(store) => store.insert_key(key).await,
-        }
-    }
-
-    /// All keys, the oldest first, revoked and expired ones too.
-    pub(super) async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.keys().await,
-        }
-    }
-
-    /// Returns whether there was such a key, not revoked before.
-    pub(super) async fn revoke_key(&self, id: &KeyId, now_ms: i64) -> Result<bool, StoreError> {
-        match self {
-            Self::Sqlite(store) => store.revoke_key(id, now_ms).await,
-        }
+    /// What teams, keys and users spent in each hour since `since_ms`, the oldest first.
+    pub(super) async fn subject_hours(&self, since_ms: i64) -> Result<Vec<SubjectHour>, StoreError> {
+        let text = "SELECT hour_ms, team, kind, name, n_calls, n_unpriced, cost_nano_usd FROM subject_hours \
+            WHERE hour_ms >= $1 ORDER BY hour_ms, team, kind, name";
+        let found = self.db.fetch(Sql::new(text, vec![Value::Int(since_ms)])).await?;
+        found.iter().map(subject_hour).collect()
     }
 
     pub(super) async fn close(&self) {
-        match self {
-            Self::Sqlite(store) => store.close().await,
-        }
+        self.db.close().await;
     }
+}
+
+fn insert_sql(chunk: &[Entry]) -> Sql {
+    let mut values = Vec::with_capacity(chunk.len() * rows::N_COLUMNS);
+    chunk.iter().for_each(|entry| rows::values(entry, &mut values));
+    let text = format!(
+        "INSERT INTO postings ({}) VALUES {} ON CONFLICT (id) DO NOTHING RETURNING id",
+        rows::COLUMNS,
+        placeholders(chunk.len(), rows::N_COLUMNS)
+    );
+    Sql { is_kept: chunk.len() == ROWS_PER_STATEMENT || chunk.len() == 1, ..Sql::new(text, values) }
+}
+
+fn subject_hour(row: &Row) -> Result<SubjectHour, StoreError> {
+    Ok(SubjectHour {
+        team: TeamName::from(&row.get::<String>("team")?),
+        kind: row.get("kind")?,
+        name: row.get("name")?,
+        hour_ms: row.get("hour_ms")?,
+        n_calls: row.count("n_calls")?,
+        n_unpriced: row.count("n_unpriced")?,
+        cost_nano_usd: row.get("cost_nano_usd")?,
+    })
 }

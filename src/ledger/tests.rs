@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::budget::OnExceed;
 use super::entry::Outcome;
-use super::report::By;
+use super::report::{By, SpendAsk};
 use super::*;
 use crate::chat::usage::Usage;
 use crate::team::{CallId, RouteName, UpstreamName};
@@ -276,8 +276,8 @@ async fn an_unpriced_call_is_counted_and_not_charged() {
     hold.post(entry);
 
     assert_eq!(book.rows().await[0].cost, None);
-    let total = book.ledger.reports().spend(By::Total, 0, i64::MAX).await.unwrap();
-    assert_eq!((total[0].n_calls, total[0].n_unpriced, total[0].cost), (1, 1, NanoUsd::ZERO));
+    let total = book.ledger.reports().spend(&SpendAsk::over(&[], 0, i64::MAX)).await.unwrap();
+    assert_eq!((total[0].sums.n_calls, total[0].sums.n_unpriced, total[0].sums.cost), (1, 1, NanoUsd::ZERO));
     assert_eq!(book.ledger.balance(&team(), Window::Day).spent, NanoUsd::ZERO);
     book.close().await;
 }
@@ -313,16 +313,20 @@ async fn spend_is_summed_by_what_it_is_asked_for_and_only_within_the_span() {
     ] {
         let (cost, baseline) = (cost.map(NanoUsd::new), baseline.map(NanoUsd::new));
         let model = Some(model.to_owned());
-        book.ledger.record(Entry { cost, baseline, model, usage: used(2), ..draft(ts_ms) }).unwrap();
+        let path = entry::AnswerPath::Upstream;
+        book.ledger.record(Entry { cost, baseline, model, path, usage: used(2), ..draft(ts_ms) }).unwrap();
     }
     book.ledger.flushed().await;
 
-    let by_model = book.ledger.reports().spend(By::Model, NOW_MS, NOW_MS + 10).await.unwrap();
-    let total = book.ledger.reports().spend(By::Total, NOW_MS, NOW_MS + 10).await.unwrap();
-    let none = book.ledger.reports().spend(By::Total, 0, NOW_MS).await.unwrap();
+    let by_model =
+        book.ledger.reports().spend(&SpendAsk::over(&[By::Model], NOW_MS, NOW_MS + 10)).await.unwrap();
+    let total = book.ledger.reports().spend(&SpendAsk::over(&[], NOW_MS, NOW_MS + 10)).await.unwrap();
+    let none = book.ledger.reports().spend(&SpendAsk::over(&[], 0, NOW_MS)).await.unwrap();
 
     let seen = |row: &super::report::SpendRow| {
-        (row.name.clone(), row.n_calls, row.n_unpriced, row.cost.get(), row.saved.get(), row.output_tokens)
+        let sums = &row.sums;
+        let (cost, saved) = (sums.cost.get(), sums.saved.net().get());
+        (row.names.concat(), sums.n_calls, sums.n_unpriced, cost, saved, sums.usage.output)
     };
     assert_eq!(seen(&by_model[0]), ("large".to_owned(), 2, 1, 100, -10, 4));
     assert_eq!(seen(&by_model[1]), ("small".to_owned(), 2, 0, 12, 45, 4));

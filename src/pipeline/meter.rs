@@ -171,7 +171,7 @@ pub(super) fn emit_ended(entry: &Entry, total: Duration) {
         outcome: entry.outcome.as_str(),
         usage: entry.usage,
         cost: entry.cost,
-        saved: super::reply::saved(entry),
+        saved: entry.saved(),
         overhead: Duration::from_micros(entry.overhead_us),
         first_byte: entry.first_byte_ms.map(Duration::from_millis),
         total,

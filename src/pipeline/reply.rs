@@ -52,7 +52,7 @@ impl Facts {
             tier: entry.tier.clone(),
             score: entry.score,
             cost: entry.cost,
-            saved: saved(entry),
+            saved: entry.saved(),
             similarity: entry.similarity,
             age_s: None,
             n_attempts: entry.attempts,
@@ -67,9 +67,4 @@ impl Facts {
     pub fn before_end(entry: &Entry) -> Self {
         Self { cost: None, saved: None, ..Self::of(entry) }
     }
-}
-
-/// What the baseline would have cost more than the call did.
-pub(super) fn saved(entry: &Entry) -> Option<NanoUsd> {
-    Some(entry.baseline? - entry.cost?)
 }

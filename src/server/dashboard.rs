@@ -16,7 +16,7 @@ use maud::{DOCTYPE, Markup, html};
 use crate::gateway::Gateway;
 use crate::ledger::budget::Window;
 use crate::ledger::entry::Entry;
-use crate::ledger::report::{By, SpendRow};
+use crate::ledger::report::{By, SpendAsk, SpendRow};
 use crate::team::TeamName;
 
 const N_RECENT: u32 = 50;
@@ -52,11 +52,12 @@ async fn render(gateway: &Gateway, only: Option<&TeamName>) -> Result<Markup, St
     let (from_ms, to_ms) = Window::Month.bounds_ms(gateway.clock.now_ms());
     let reports = gateway.ledger.reports();
     let failed = |error| format!("the ledger cannot be read: {error}");
-    let mut teams = reports.spend(By::Team, from_ms, to_ms).await.map_err(failed)?;
+    let ask = |by| SpendAsk::over(&[by], from_ms, to_ms);
+    let mut teams = reports.spend(&ask(By::Team)).await.map_err(failed)?;
     let recent = reports.recent(N_RECENT, only).await.map_err(failed)?;
-    let mut paths = reports.spend(By::Path, from_ms, to_ms).await.map_err(failed)?;
+    let mut paths = reports.spend(&ask(By::Path)).await.map_err(failed)?;
     if let Some(team) = only {
-        teams.retain(|row| row.name == team.as_str());
+        teams.retain(|row| row.names[0] == team.as_str());
         // Sums by path are over all teams.
         paths.clear();
     }
@@ -91,8 +92,8 @@ fn spend_table(title: &str, name: &str, rows: &[SpendRow]) -> Markup {
                     th.n { "input tokens" } th.n { "output tokens" } th.n { "unpriced" }
                 } }
                 tbody { @for row in rows { tr {
-                    td { (row.name) } td.n { (row.n_calls) } td.n { (row.cost) } td.n { (row.saved) }
-                    td.n { (row.input_tokens) } td.n { (row.output_tokens) } td.n { (row.n_unpriced) }
+                    td { (row.names[0]) } td.n { (row.sums.n_calls) } td.n { (row.sums.cost) } td.n { (row.sums.saved.net()) }
+                    td.n { (row.sums.usage.input) } td.n { (row.sums.usage.output) } td.n { (row.sums.n_unpriced) }
                 } } }
             }
         }

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use serde_json::{Value, json};
 use stiver::ledger::budget::Window;
-use stiver::ledger::report::By;
+use stiver::ledger::report::SpendAsk;
 use stiver::team::TeamName;
 
 use crate::fake_upstream::{FakeUpstream, Price, Script};
@@ -106,8 +106,13 @@ async fn the_book_adds_up_to_the_upstreams_bill() {
     assert_eq!(rows.iter().map(|row| row.usage.output).sum::<u64>(), bill.n_completion_tokens);
     assert!(rows.iter().all(|row| !row.estimated));
     assert_eq!(gateway.gateway().ledger.balance(&default, Window::Day).spent.get(), bill.total_nano_usd);
-    let spend = gateway.gateway().ledger.reports().spend(By::Total, NOW_MS - DAY_MS, NOW_MS + DAY_MS).await;
-    let spend = spend.unwrap().remove(0);
+    let spend = gateway
+        .gateway()
+        .ledger
+        .reports()
+        .spend(&SpendAsk::over(&[], NOW_MS - DAY_MS, NOW_MS + DAY_MS))
+        .await;
+    let spend = spend.unwrap().remove(0).sums;
     assert_eq!(
         (spend.cost.get(), spend.n_calls, spend.n_unpriced),
         (bill.total_nano_usd, calls.len() as u64, 0)
@@ -197,7 +202,15 @@ async fn a_model_without_a_price_is_refused_or_metered_as_null_but_never_free() 
         assert_eq!((row.cost, row.estimated), (None, false));
         assert!(row.usage.output > 0);
     }
-    let spend = gateway.gateway().ledger.reports().spend(By::Total, 0, i64::MAX).await.unwrap().remove(0);
+    let spend = gateway
+        .gateway()
+        .ledger
+        .reports()
+        .spend(&SpendAsk::over(&[], 0, i64::MAX))
+        .await
+        .unwrap()
+        .remove(0)
+        .sums;
     assert_eq!((spend.n_unpriced, spend.cost.get()), (2, 0));
     gateway.finish().await;
 }

@@ -13,7 +13,7 @@ fn new_key() -> NewKey {
 }
 
 async fn keys_in(dir: &tempfile::TempDir) -> Keys {
-    Keys::open(&dir.path().join("ledger.sqlite")).await.unwrap()
+    Keys::open(&super::config_in(dir.path())).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,0 +1,304 @@
+//! Spend reports as SQL: whole days and hours from their sums, the ragged ends of a window from the rows.
+//!
+//! Invariants: the parts of a window never overlap, so that a call is counted once; names of columns are
+//! our own words, values from outside are bound.
+
+use super::db::{Row, Sql, Value};
+use super::derived::{MS_PER_DAY, MS_PER_HOUR, SUMS, floor};
+use super::{Store, StoreError, rows};
+use crate::ledger::entry::AnswerPath;
+use crate::ledger::report::{By, Filter, SpendAsk, SpendRow, Step, Sums};
+use crate::ledger::savings::Savings;
+use crate::money::NanoUsd;
+
+/// Outcomes that count as errors.
+const ERRORS: &str = "('truncated', 'upstream_error', 'interrupted')";
+
+/// Where a part of a window is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    CallHours,
+    CallDays,
+    UserDays,
+    Postings,
+}
+
+/// A span of a window and what it is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    source: Source,
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl Source {
+    fn table(self) -> &'static str {
+        match self {
+            Self::CallHours => "call_hours",
+            Self::CallDays => "call_days",
+            Self::UserDays => "user_days",
+            Self::Postings => "postings",
+        }
+    }
+
+    fn time(self) -> &'static str {
+        match self {
+            Self::CallHours | Self::CallDays | Self::UserDays => "at_ms",
+            Self::Postings => "ts_ms",
+        }
+    }
+
+    fn has(self, by: By) -> bool {
+        match self {
+            Self::CallHours | Self::CallDays => !matches!(by, By::Key | By::User | By::Tag | By::Endpoint),
+            Self::UserDays => {
+                matches!(by, By::Team | By::Key | By::User | By::Path | By::Outcome)
+            }
+            Self::Postings => true,
+        }
+    }
+
+    fn sum(self, column: &str) -> String {
+        if self != Self::Postings {
+            return column.to_owned();
+        }
+        match column {
+            "n_calls" => "1".to_owned(),
+            "n_unpriced" => "CASE WHEN cost_nano_usd IS NULL THEN 1 ELSE 0 END".to_owned(),
+            "n_estimated" => "CASE WHEN estimated THEN 1 ELSE 0 END".to_owned(),
+            "cost_nano_usd" | "baseline_nano_usd" => format!("COALESCE({column}, 0)"),
+            "saved_nano_usd" => "COALESCE(baseline_nano_usd - cost_nano_usd, 0)".to_owned(),
+            _ => column.to_owned(),
+        }
+    }
+}
+
+fn column(by: By) -> &'static str {
+    match by {
+        By::Team => "team",
+        By::Key => "key_id",
+        By::User => "user_name",
+        By::Tag => "tag",
+        By::Endpoint => "endpoint",
+        By::Route => "route",
+        By::Tier => "tier",
+        By::Upstream => "upstream",
+        By::Model => "model",
+        By::Path => "path",
+        By::Cache => "cache",
+        By::Split => "split",
+        By::Arm => "arm",
+        By::Outcome => "outcome",
+    }
+}
+
+/// The filter as pairs of a dimension and the text it must have.
+fn wanted(filter: &Filter) -> Vec<(By, &str)> {
+    let pairs = [
+        (By::Team, filter.team.as_ref().map(|team| team.as_str())),
+        (By::Route, filter.route.as_ref().map(|route| route.as_str())),
+        (By::Model, filter.model.as_deref()),
+        (By::Upstream, filter.upstream.as_deref()),
+        (By::Path, filter.path.as_deref()),
+        (By::Split, filter.split.as_deref()),
+        (By::Key, filter.key.as_ref().map(|key| key.as_str())),
+        (By::User, filter.user.as_deref()),
+        (By::Tag, filter.tag.as_deref()),
+    ];
+    pairs.into_iter().filter_map(|(by, text)| Some((by, text?))).collect()
+}
+
+/// Cuts a window into what can be read from sums and what is read row by row.
+fn parts(ask: &SpendAsk) -> Vec<Part> {
+    let dims: Vec<By> = ask.by.iter().copied().chain(wanted(&ask.filter).iter().map(|(by, _)| *by)).collect();
+    let can = |source: Source| dims.iter().all(|by| source.has(*by));
+    let steps: &[(Source, i64)] = if can(Source::CallHours) {
+        &[(Source::CallDays, MS_PER_DAY), (Source::CallHours, MS_PER_HOUR)]
+    } else if can(Source::UserDays) {
+        &[(Source::UserDays, MS_PER_DAY)]
+    } else {
+        &[]
+    };
+    let steps: Vec<_> = steps
+        .iter()
+        .filter(|(_, span_ms)| ask.step != Step::Hour || *span_ms == MS_PER_HOUR)
+        .copied()
+        .collect();
+    let mut found = Vec::new();
+    cut(ask.from_ms, ask.to_ms, &steps, &mut found);
+    found
+}
+
+fn cut(from_ms: i64, to_ms: i64, steps: &[(Source, i64)], found: &mut Vec<Part>) {
+    if from_ms >= to_ms {
+        return;
+    }
+    let Some(((source, span_ms), finer)) = steps.split_first() else {
+        found.push(Part { source: Source::Postings, from_ms, to_ms });
+        return;
+    };
+    let (first, last) = (floor(from_ms.saturating_add(span_ms - 1), *span_ms), floor(to_ms, *span_ms));
+    if first >= last {
+        cut(from_ms, to_ms, finer, found);
+        return;
+    }
+    cut(from_ms, first, finer, found);
+    found.push(Part { source: *source, from_ms: first, to_ms: last });
+    cut(last, to_ms, finer, found);
+}
+
+/// Collects values and hands out their places.
+#[derive(Default)]
+struct Bound(Vec<Value>);
+
+impl Bound {
+    fn place(&mut self, value: Value) -> String {
+        self.0.push(value);
+        format!("${}", self.0.len())
+    }
+}
+
+impl Store {
+    pub(in crate::ledger) async fn spend(&self, ask: &SpendAsk) -> Result<Vec<SpendRow>, StoreError> {
+        let parts = parts(ask);
+        if parts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut bound = Bound::default();
+        let selects: Vec<String> = parts.iter().map(|part| self.select(part, ask, &mut bound)).collect();
+        let text = group(ask, &selects.join(" UNION ALL "));
+        let found = self.db.fetch(Sql::once(text, bound.0)).await?;
+        let mut merged: Vec<SpendRow> = Vec::new();
+        for row in &found {
+            let (line, last) = (spend_row(row, ask)?, merged.last_mut());
+            match last.filter(|last| last.at_ms == line.at_ms && last.names == line.names) {
+                // Rows come once a path, because causes of savings hang on it.
+                Some(last) => last.sums.add(&line.sums),
+                None => merged.push(line),
+            }
+        }
+        merged.sort_by(|a, b| {
+            a.at_ms.cmp(&b.at_ms).then(b.sums.cost.cmp(&a.sums.cost)).then_with(|| a.names.cmp(&b.names))
+        });
+        Ok(merged)
+    }
+
+    fn select(&self, part: &Part, ask: &SpendAsk, bound: &mut Bound) -> String {
+        let source = part.source;
+        let time = source.time();
+        let at = match ask.step {
+            Step::Hour => format!("{time} - {time} % {MS_PER_HOUR}"),
+            Step::Day => format!("{time} - {time} % {MS_PER_DAY}"),
+            Step::Whole => bound.place(Value::Int(ask.from_ms)),
+        };
+        let names = ask
+            .by
+            .iter()
+            .enumerate()
+            .map(|(idx, by)| format!("COALESCE({}, '') AS name_{idx}, ", column(*by)));
+        let names: String = names.collect();
+        let sums: Vec<String> = SUMS.iter().map(|sum| format!("{} AS {sum}", source.sum(sum))).collect();
+        let from = bound.place(Value::Int(part.from_ms));
+        let to = bound.place(Value::Int(part.to_ms));
+        let mut wheres = format!("{time} >= {from} AND {time} < {to}");
+        for (by, text) in wanted(&ask.filter) {
+            let place = bound.place(Value::from(text));
+            wheres.push_str(&format!(" AND {} = {place}", column(by)));
+        }
+        let needs_tags = ask.by.contains(&By::Tag) || ask.filter.tag.is_some();
+        let table = if needs_tags { self.db.tagged_postings() } else { source.table() };
+        let at = if ask.step == Step::Whole { format!("CAST({at} AS BIGINT)") } else { at };
+        format!(
+            "SELECT {at} AS at_ms, {names}path AS path, \
+             CASE WHEN outcome IN {ERRORS} THEN {n} ELSE 0 END AS n_errors, {} FROM {table} WHERE {wheres}",
+            sums.join(", "),
+            n = source.sum("n_calls"),
+        )
+    }
+}
+
+fn group(ask: &SpendAsk, selects: &str) -> String {
+    let names: String = (0..ask.by.len()).map(|idx| format!("name_{idx}, ")).collect();
+    let sums: Vec<String> = SUMS.iter().map(|sum| format!("CAST(SUM({sum}) AS BIGINT) AS {sum}")).collect();
+    format!(
+        "SELECT at_ms, {names}path, CAST(SUM(n_errors) AS BIGINT) AS n_errors, {} \
+         FROM ({selects}) AS parts GROUP BY at_ms, {names}path ORDER BY at_ms, {names}path",
+        sums.join(", ")
+    )
+}
+
+fn spend_row(row: &Row, ask: &SpendAsk) -> Result<SpendRow, StoreError> {
+    let path = rows::word("path", row.get("path")?, AnswerPath::parse)?;
+    let n_calls = row.count("n_calls")?;
+    let n_if = |wanted: AnswerPath| if path == wanted { n_calls } else { 0 };
+    let money = |column| row.get::<i64>(column).map(NanoUsd::new);
+    let names = (0..ask.by.len()).map(|idx| row.get(&format!("name_{idx}"))).collect::<Result<_, _>>()?;
+    Ok(SpendRow {
+        at_ms: row.get("at_ms")?,
+        names,
+        sums: Sums {
+            n_calls,
+            n_errors: row.count("n_errors")?,
+            n_unpriced: row.count("n_unpriced")?,
+            n_estimated: row.count("n_estimated")?,
+            n_hits_exact: n_if(AnswerPath::Exact),
+            n_hits_semantic: n_if(AnswerPath::Semantic),
+            n_local: n_if(AnswerPath::Local),
+            n_attempts: row.count("attempts")?,
+            cost: money("cost_nano_usd")?,
+            baseline: money("baseline_nano_usd")?,
+            saved: Savings::by_path(path, money("saved_nano_usd")?, &rows::aside(row)?),
+            usage: rows::usage(row)?,
+            overhead_us: row.count("overhead_us")?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ask(by: &[By], step: Step, from_ms: i64, to_ms: i64) -> SpendAsk {
+        SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter: Filter::default() }
+    }
+
+    fn sources(ask: &SpendAsk) -> Vec<Source> {
+        parts(ask).iter().map(|part| part.source).collect()
+    }
+
+    #[test]
+    fn a_window_is_read_from_the_coarsest_sums_that_fit() {
+        let whole_days = ask(&[By::Team], Step::Day, 0, 7 * MS_PER_DAY);
+        assert_eq!(sources(&whole_days), [Source::CallDays]);
+
+        let ragged = ask(&[By::Team], Step::Whole, 1, 2 * MS_PER_DAY + 1);
+        let expected = [Source::Postings, Source::CallHours, Source::CallDays, Source::Postings];
+        assert_eq!(sources(&ragged), expected);
+
+        assert_eq!(sources(&ask(&[By::Team], Step::Hour, 0, MS_PER_DAY)), [Source::CallHours]);
+        assert_eq!(sources(&ask(&[By::Team, By::User], Step::Day, 0, MS_PER_DAY)), [Source::UserDays]);
+        assert_eq!(sources(&ask(&[By::User], Step::Hour, 0, MS_PER_DAY)), [Source::Postings]);
+        assert_eq!(sources(&ask(&[By::Tag], Step::Day, 0, MS_PER_DAY)), [Source::Postings]);
+        assert_eq!(sources(&ask(&[By::User, By::Model], Step::Whole, 0, MS_PER_DAY)), [Source::Postings]);
+        assert!(sources(&ask(&[], Step::Whole, 5, 5)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_window_follow_each_other_without_gap_or_overlap(
+            from in 0..4 * MS_PER_DAY, span in 1..4 * MS_PER_DAY, by_user in any::<bool>(), hourly in any::<bool>(),
+        ) {
+            let by = if by_user { By::User } else { By::Team };
+            let step = if hourly { Step::Hour } else { Step::Whole };
+            let found = parts(&ask(&[by], step, from, from + span));
+
+            prop_assert_eq!(found[0].from_ms, from);
+            prop_assert_eq!(found[found.len() - 1].to_ms, from + span);
+            for pair in found.windows(2) {
+                prop_assert_eq!(pair[0].to_ms, pair[1].from_ms);
+            }
+        }
+    }
+}
