@@ -1,0 +1,185 @@
+//! What a page may read: the book, seen by one viewer for one question.
+//!
+//! The only file of the dashboard that asks the ledger, so that no page can forget whose calls it may show.
+//!
+//! Invariants: for a viewer with a team of its own every question is asked with that team, whatever the
+//! URL says, and a call of another team is not there; nothing is ever written.
+
+use std::sync::Arc;
+
+use super::budgets::Standing;
+use super::range::{Ask, Grain, Range, Span};
+use super::viewer::Viewer;
+use crate::gateway::{Gateway, Live};
+use crate::ledger::entry::Entry;
+use crate::ledger::report::{
+    By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
+};
+use crate::team::{CallId, RouteName, TeamName};
+
+/// Calls on one page of the list.
+pub(super) const N_CALLS: u32 = 50;
+
+/// The ledger did not answer, in a sentence for the operator.
+#[derive(Debug)]
+pub(super) struct Unread(pub(super) String);
+
+pub(super) type Read<T> = Result<T, Unread>;
+
+pub(super) struct Book<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) live: Arc<Live>,
+    pub(super) viewer: &'a Viewer,
+    pub(super) ask: Ask,
+    pub(super) now_ms: i64,
+    pub(super) span: Span,
+    /// The team that every question is about; `None` for all teams.
+    team: Option<TeamName>,
+}
+
+impl<'a> Book<'a> {
+    pub(super) fn open(gateway: &'a Gateway, viewer: &'a Viewer, mut ask: Ask) -> Self {
+        if let Some(own) = viewer.only_team() {
+            if ask.team.as_deref().is_some_and(|asked| asked != own.as_str()) {
+                ask.notices.push(format!("Your key is of team {own}, so its calls alone are shown."));
+            }
+            // Here, and nowhere else, is a viewer kept to the team of its key.
+            ask.team = Some(own.as_str().to_owned());
+        }
+        let now_ms = gateway.clock.now_ms();
+        let team = ask.team.as_deref().map(TeamName::from);
+        let span = ask.range.span(now_ms);
+        Self { gateway, live: gateway.live(), viewer, ask, now_ms, span, team }
+    }
+
+    /// The team that every number on the page is of.
+    pub(super) fn team(&self) -> Option<&TeamName> {
+        self.team.as_ref()
+    }
+
+    fn filter(&self) -> Filter {
+        let route = self.ask.route.as_deref().map(RouteName::from);
+        Filter { team: self.team.clone(), route, ..Filter::default() }
+    }
+
+    /// Sums a column of the range.
+    pub(super) async fn by_time(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+        let step = match self.span.grain {
+            Grain::Hour => Step::Hour,
+            Grain::Day => Step::Day,
+        };
+        self.spend(by, step, self.span).await
+    }
+
+    /// Sums an hour of the range.
+    pub(super) async fn by_hour(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend(by, Step::Hour, self.span).await
+    }
+
+    /// Sums of the whole range.
+    pub(super) async fn whole(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend(by, Step::Whole, self.span).await
+    }
+
+    /// The sum of everything in a range of its own, with the page's filters.
+    pub(super) async fn total(&self, range: Range) -> Read<Sums> {
+        self.total_in(range.span(self.now_ms)).await
+    }
+
+    pub(super) async fn total_in(&self, span: Span) -> Read<Sums> {
+        let rows = self.spend(&[], Step::Whole, span).await?;
+        Ok(sum(&rows))
+    }
+
+    /// Sums a day, with the page's filters, in a range of its own.
+    pub(super) async fn by_day(&self, range: Range) -> Read<Vec<SpendRow>> {
+        self.spend(&[], Step::Day, range.span(self.now_ms)).await
+    }
+
+    async fn spend(&self, by: &[By], step: Step, span: Span) -> Read<Vec<SpendRow>> {
+        let Span { from_ms, to_ms, .. } = span;
+        let ask = SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter: self.filter() };
+        self.gateway.ledger.reports().spend(&ask).await.map_err(unread)
+    }
+
+    /// Names there are to choose from, whatever is chosen now.
+    pub(super) async fn names(&self, by: By) -> Read<Vec<String>> {
+        let filter = Filter { team: self.viewer.only_team().cloned(), ..Filter::default() };
+        let Span { from_ms, to_ms, .. } = self.span;
+        let ask = SpendAsk { by: vec![by], step: Step::Whole, from_ms, to_ms, filter };
+        let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
+        Ok(rows.into_iter().filter_map(|row| row.names.into_iter().next()).collect())
+    }
+
+    pub(super) async fn latency(&self, by: Option<LatencyBy>) -> Read<Vec<LatencyRow>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let Filter { team, route, .. } = self.filter();
+        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split: None };
+        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+    }
+
+    /// How long the calls of each arm of a split took.
+    pub(super) async fn latency_of_arms(&self, split: &str) -> Read<Vec<LatencyRow>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let Filter { team, route, .. } = self.filter();
+        let (by, split) = (Some(LatencyBy::Arm), Some(split.to_owned()));
+        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split };
+        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+    }
+
+    /// One page of calls, and whether there is another one behind it.
+    pub(super) async fn calls(&self) -> Read<(Vec<Entry>, bool)> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let (text, outcome, before) = (self.ask.search.clone(), self.ask.outcome, self.ask.before);
+        let (filter, limit) = (self.filter(), N_CALLS + 1);
+        let ask = CallsAsk { from_ms, to_ms, filter, outcome, text, before, limit };
+        let mut calls = self.gateway.ledger.reports().calls(&ask).await.map_err(unread)?;
+        let has_more = calls.len() > N_CALLS as usize;
+        calls.truncate(N_CALLS as usize);
+        Ok((calls, has_more))
+    }
+
+    /// The newest calls of the range that a path answered.
+    pub(super) async fn calls_by_path(&self, path: &str, limit: u32) -> Read<Vec<Entry>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let filter = Filter { path: Some(path.to_owned()), ..self.filter() };
+        let ask = CallsAsk { from_ms, to_ms, filter, limit, ..CallsAsk::default() };
+        self.gateway.ledger.reports().calls(&ask).await.map_err(unread)
+    }
+
+    /// One call; `None` where there is none, or it is another team's.
+    pub(super) async fn call(&self, id: CallId) -> Read<Option<Entry>> {
+        let found = self.gateway.ledger.reports().call(id).await.map_err(unread)?;
+        Ok(found.filter(|entry| self.viewer.only_team().is_none_or(|own| entry.team == *own)))
+    }
+
+    /// How the budgets of the page's team, or of all teams, stand.
+    pub(super) fn budgets(&self) -> Vec<Standing> {
+        let teams = self.live.config.teams.values();
+        let shown = teams.filter(|team| self.team().is_none_or(|only| team.name == *only));
+        shown.flat_map(|team| Standing::of_team(self.gateway, team, self.now_ms)).collect()
+    }
+}
+
+fn unread(error: impl std::fmt::Display) -> Unread {
+    Unread(error.to_string())
+}
+
+/// All rows together.
+pub(super) fn sum(rows: &[SpendRow]) -> Sums {
+    let mut sums = Sums::default();
+    rows.iter().for_each(|row| sums.add(&row.sums));
+    sums
+}
+
+/// Rows with the same name at `idx` together, the greatest `value` first.
+pub(super) fn grouped(rows: &[SpendRow], idx: usize, value: fn(&Sums) -> f64) -> Vec<(String, Sums)> {
+    let mut groups = std::collections::BTreeMap::<&str, Sums>::new();
+    for row in rows {
+        groups.entry(row.names.get(idx).map_or("", String::as_str)).or_default().add(&row.sums);
+    }
+    let mut groups: Vec<(String, Sums)> =
+        groups.into_iter().map(|(name, sums)| (name.to_owned(), sums)).collect();
+    groups.sort_by(|(_, a), (_, b)| value(b).total_cmp(&value(a)));
+    groups
+}
