@@ -20,6 +20,7 @@ mod reply;
 mod score;
 mod settle;
 mod stream;
+mod timeline;
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ impl Explain {
         let ts_ms = gateway.clock.now_ms();
         let options = Options { key: self.key.map(secrecy::SecretString::from), ..Options::default() };
         let id = CallId::new(ts_ms, rand::random());
-        let call = Call { id, began: Instant::now(), ts_ms, request, options };
+        let call = Call::new(id, Instant::now(), ts_ms, request, options);
         let decision = explain(&gateway, &call).await;
         let closed = gateway.close().await;
         // What is left in a temporary folder is the system's to clear.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 
 use super::call::Call;
+use super::timeline::Stage;
 use crate::admission::{Caller, Pass};
 use crate::chat::Request;
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
     let min_tier = call.options.min_tier.as_ref().map_or("", |tier| tier.as_str());
     let share = [caller.team.name.as_str(), scope, min_tier];
     let canonical = normalize(&call.request, &share);
+    call.mark(Stage::Admitted);
     Ok(Admitted { caller, pass, live, canonical })
 }
 

@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::timeline::{Stage, Timeline};
 use crate::cache::Control;
 use crate::chat::{InvalidRequest, Request};
+use crate::ledger::entry::Stages;
 use crate::money::NanoUsd;
 use crate::team::{CallId, TierName};
 
@@ -22,9 +24,24 @@ pub struct Call {
     pub ts_ms: i64,
     pub request: Request,
     pub options: Options,
+    timeline: Timeline,
 }
 
 impl Call {
+    pub fn new(id: CallId, began: Instant, ts_ms: i64, request: Request, options: Options) -> Self {
+        Self { id, began, ts_ms, request, options, timeline: Timeline::default() }
+    }
+
+    /// Notes that a stage has ended.
+    pub(super) fn mark(&self, stage: Stage) {
+        self.timeline.mark(stage, self.began);
+    }
+
+    /// When the stages so far ended.
+    pub(super) fn stages(&self) -> Stages {
+        self.timeline.stages()
+    }
+
     pub fn age(&self) -> Duration {
         self.began.elapsed()
     }

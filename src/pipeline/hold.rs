@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::admit::Admitted;
 use super::call::Call;
 use super::plan::Planned;
+use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
@@ -36,6 +37,7 @@ pub(super) fn hold(
     let budgets = Arc::clone(&admitted.caller.team.budgets);
     let ask = HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets };
     let held = gateway.ledger.hold(ask).map(|hold| Held { hold });
+    call.mark(Stage::Held);
     held.map_err(|refused| Error::of_hold(&refused, gateway.clock.now_ms()))
 }
 

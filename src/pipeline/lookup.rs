@@ -4,6 +4,7 @@
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::timeline::Stage;
 use crate::cache::policy::{Eligibility, RequestFacts, eligibility};
 use crate::cache::{Fill, Found, Hit, Question};
 use crate::chat::Endpoint;
@@ -47,7 +48,9 @@ pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) 
         text: canonical.question.as_deref().filter(|_| compares_by_meaning),
         control: call.options.control,
     };
-    match gateway.cache.find(&question, call.ts_ms).await {
+    let found = gateway.cache.find(&question, call.ts_ms).await;
+    call.mark(Stage::LookedUp);
+    match found {
         Found::Hit(hit) => Lookup::Hit(hit),
         Found::Miss(fill) => Lookup::Miss(Filling::Fill(fill)),
         Found::Bypass(_) => Lookup::Miss(Filling::Bypass),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::timeline::Stage;
 use crate::complexity::Scored;
 use crate::error::Result;
 use crate::gateway::Gateway;
@@ -48,5 +49,6 @@ pub(super) fn plan(
         now_ms: call.ts_ms,
     };
     let plan = decide(&config.catalog, &request.route, &facts)?;
+    call.mark(Stage::Planned);
     Ok(Planned { plan, scored })
 }

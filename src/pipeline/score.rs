@@ -2,6 +2,7 @@
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::timeline::Stage;
 use crate::complexity::{ScoreSource, Scored};
 use crate::gateway::Gateway;
 use crate::telemetry::events::ScoreFellBack;
@@ -14,6 +15,7 @@ pub(super) async fn score(gateway: &Gateway, admitted: &Admitted, call: &Call) -
     }
     let text = call.request.last_user().map_or("", |message| message.text.as_str());
     let scored = gateway.complexity.score(text).await;
+    call.mark(Stage::Scored);
     match scored.source {
         ScoreSource::Classifier => {}
         ScoreSource::Heuristic(_) => ScoreFellBack { why: scored.source.as_str() }.emit(),

@@ -35,7 +35,7 @@ async fn answer(gateway: Arc<Gateway>, endpoint: Endpoint, request: HttpRequest)
     let ts_ms = gateway.clock.now_ms();
     let id = CallId::new(ts_ms, rand::random());
     let reply = match read(&gateway, endpoint, request).await {
-        Ok((request, options)) => reply(&gateway, Call { id, began, ts_ms, request, options }).await,
+        Ok((request, options)) => reply(&gateway, Call::new(id, began, ts_ms, request, options)).await,
         Err(error) => Err(error),
     };
     let mut response = reply.unwrap_or_else(|error| refuse(&error));
