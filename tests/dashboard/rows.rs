@@ -116,7 +116,6 @@ fn cost(model: &Model, usage: &Usage) -> NanoUsd {
 }
 
 fn answer(chance: &mut StdRng, entry: &mut Entry) {
-    entry.baseline = entry.baseline.map(|baseline| NanoUsd::new(baseline.get() * 30 / 30));
     let roll: f64 = chance.random();
     if roll < 0.14 {
         (entry.path, entry.cache) = (AnswerPath::Exact, CacheOutcome::HitExact);
@@ -143,7 +142,8 @@ fn answer(chance: &mut StdRng, entry: &mut Entry) {
         _ if score < 0.6 => &SMALL,
         _ => &LARGE,
     };
-    entry.reason = format!("score {score:.3} is at most {bar}");
+    let up_to = [("small", bar), ("medium", 0.6)].iter().find(|(tier, _)| *tier == model.tier).map_or(1.0, |found| found.1);
+    entry.reason = format!("score {score:.3} is at most {up_to}");
     entry.tier = Some(TierName::from(model.tier));
     entry.upstream = Some(UpstreamName::from(model.upstream));
     entry.model = Some(model.name.to_owned());

@@ -36,6 +36,8 @@
         for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
       });
     }
+    // On a phone the navigation is a row that scrolls.
+    document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
     document.addEventListener("click", (event) => {
       for (const open of document.querySelectorAll("details.custom[open]")) if (!open.contains(event.target)) open.open = false;
     });
