@@ -9,6 +9,7 @@
 pub mod fake_upstream;
 pub mod harness;
 
+mod admin;
 mod answers;
 mod caching;
 mod degraded;
