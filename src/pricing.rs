@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use listed::{Comparison, Difference, ListError, compare, shown};
+pub use listed::{Comparison, Difference, ListError, Renewed, compare, shown};
 
 use crate::chat::Usage;
 use crate::money::{NanoUsd, Rate, Rated};

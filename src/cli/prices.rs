@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::Done;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::pricing::{Difference, compare, shown};
+use crate::pricing::{Renewed, compare, shown};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Prices {
@@ -33,7 +33,7 @@ impl Prices {
         let found =
             compare(&config.prices, &list, now_ms).map_err(|error| format!("{}: {error}", file.display()))?;
         if toml {
-            print_entries(&found.differences, now_ms);
+            print_entries(&found.renewed, now_ms);
         } else {
             for difference in &found.differences {
                 println!("{difference}");
@@ -47,17 +47,18 @@ impl Prices {
     }
 }
 
-/// Entries with what changed; the rest of each is to be copied from the entry before.
-fn print_entries(differences: &[Difference], now_ms: i64) {
+/// Whole entries for prices.toml, to be added below those that are there.
+fn print_entries(renewed: &[Renewed], now_ms: i64) {
     let today = jiff::Timestamp::from_millisecond(now_ms)
         .map_or_else(|_| String::new(), |now| now.strftime("%F").to_string());
-    let mut last = None;
-    for difference in differences {
-        if last != Some(&difference.model) {
-            println!("\n# Copy what did not change from the entry before.\n[[price]]");
-            println!("model = {:?}\nfrom = \"{today}\"", difference.model);
-            last = Some(&difference.model);
+    for Renewed { model, rates, context_tokens, max_output_tokens } in renewed {
+        println!("\n[[price]]\nmodel = {model:?}\nfrom = \"{today}\"");
+        for (field, rate) in rates {
+            println!("{field} = {}", shown(*rate));
         }
-        println!("{} = {}", difference.field, shown(difference.listed));
+        let limits = [("context_tokens", context_tokens), ("max_output_tokens", max_output_tokens)];
+        for (field, limit) in limits {
+            limit.iter().for_each(|limit| println!("{field} = {limit}"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The book as the command line opens it: the database alone, beside a gateway or without one.
 //!
-//! Holds no balances and has no journal: it posts nothing.
+//! Holds no balances and has no journal: it posts no calls. Rows from elsewhere can be brought in.
 
 use super::LedgerConfig;
 use super::entry::Entry;
@@ -26,6 +26,11 @@ impl Keeper {
         limit: u32,
     ) -> Result<Vec<Entry>, StoreError> {
         self.store.rows_after(after, from_ms, to_ms, limit).await
+    }
+
+    /// Inserts rows that are not there yet, all or none.
+    pub async fn insert(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.store.insert(entries).await
     }
 
     /// Makes all sums again; returns how many days had rows.

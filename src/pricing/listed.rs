@@ -64,10 +64,22 @@ pub fn shown(rate: Rate) -> String {
     NanoUsd::new(rate.nanos_per_million()).to_string()
 }
 
+/// A model's whole entry as it would be with the listed figures; what the list does not say is ours.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Renewed {
+    pub model: String,
+    /// The keys of `prices.toml` and their figures.
+    pub rates: Vec<(&'static str, Rate)>,
+    pub context_tokens: Option<u64>,
+    pub max_output_tokens: Option<u64>,
+}
+
 /// What a comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
     pub differences: Vec<Difference>,
+    /// One for each model with a difference.
+    pub renewed: Vec<Renewed>,
     pub n_same: usize,
     /// Models of ours that the list does not have.
     pub unlisted: Vec<String>,
@@ -84,13 +96,20 @@ pub fn compare(book: &PriceBook, list: &str, now_ms: i64) -> Result<Comparison, 
             continue;
         };
         let before = found.differences.len();
+        let mut rates = Vec::new();
         for (field, ours, figure) in figures(price, listed) {
-            let Some(listed) = figure.map(|figure| rate(model, field, figure)).transpose()? else { continue };
-            if ours != Some(listed) {
+            let listed = figure.map(|figure| rate(model, field, figure)).transpose()?;
+            rates.extend(listed.or(ours).map(|rate| (field, rate)));
+            if let Some(listed) = listed.filter(|listed| ours != Some(*listed)) {
                 found.differences.push(Difference { model: model.to_owned(), field, ours, listed });
             }
         }
-        found.n_same += usize::from(found.differences.len() == before);
+        if found.differences.len() == before {
+            found.n_same += 1;
+            continue;
+        }
+        let Price { context_tokens, max_output_tokens, .. } = *price;
+        found.renewed.push(Renewed { model: model.to_owned(), rates, context_tokens, max_output_tokens });
     }
     Ok(found)
 }
@@ -176,6 +195,16 @@ mod tests {
         let found = compare(&book(), list, i64::MAX).unwrap();
 
         let told: Vec<String> = found.differences.iter().map(ToString::to_string).collect();
+        let rates: Vec<_> =
+            found.renewed[0].rates.iter().map(|(field, rate)| (*field, shown(*rate))).collect();
+        let expected = [
+            ("input", "1.25"),
+            ("output", "8.00"),
+            ("cached_read", "0.125"),
+            ("cache_write", "1.25"),
+            ("audio_input", "40.00"),
+        ];
+        assert_eq!(rates, expected.map(|(field, usd)| (field, usd.to_owned())));
         assert_eq!(told, ["m: output is 10.00, listed 8.00", "m: audio_input is none, listed 40.00"]);
     }
 
