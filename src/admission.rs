@@ -2,9 +2,11 @@
 //!
 //! Does not store keys (the ledger does) and knows no money; budgets are carried, not read.
 
+pub mod admin;
 pub mod bucket;
 pub mod key_ring;
 pub mod limiter;
 
+pub use admin::{AdminConfig, AdminKey};
 pub use key_ring::{Caller, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

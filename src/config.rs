@@ -20,7 +20,7 @@ pub use environment::Environment;
 pub use read::Mistake;
 pub use server::{FloodConfig, ServerConfig};
 
-use crate::admission::{KeyConfig, Team, TeamConfig};
+use crate::admission::{AdminConfig, AdminKey, KeyConfig, Team, TeamConfig};
 use crate::cache::CacheConfig;
 use crate::complexity::ComplexityConfig;
 use crate::ledger::LedgerConfig;
@@ -62,6 +62,7 @@ pub struct Config {
     pub ledger: LedgerConfig,
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     pub keys: Vec<KeyRecord>,
+    pub admin: AdminKey,
 }
 
 impl Config {
@@ -151,12 +152,13 @@ impl Reader<'_> {
         let cache = self.section_or_default(&mut table, "cache");
         let complexity = self.section_or_default(&mut table, "complexity");
         let ledger = self.section_or_default(&mut table, "ledger");
+        let admin = self.admin(&mut table);
         let upstreams = self.upstreams(&mut table);
         let routes = self.named::<RouteConfig>(&mut table, "routes");
         let teams = self.named::<TeamConfig>(&mut table, "teams");
         let keys: Option<Vec<KeyConfig>> = self.section(&mut table, "keys", Value::Array(Vec::new()));
         for unknown in table.keys() {
-            let sections = "prices_file, server, onnx, pricing, cache, complexity, ledger, upstreams, routes, teams, keys";
+            let sections = "prices_file, server, onnx, pricing, cache, complexity, ledger, admin, upstreams, routes, teams, keys";
             self.mistake(unknown, format!("is not a section; there are: {sections}"));
         }
         let upstreams: BTreeMap<_, _> =
@@ -179,6 +181,15 @@ impl Reader<'_> {
             ledger: ledger?,
             teams,
             keys,
+            admin,
+        })
+    }
+
+    fn admin(&mut self, table: &mut Table) -> AdminKey {
+        let config: AdminConfig = self.section_or_default(table, "admin").unwrap_or_default();
+        AdminKey::try_new(&config).unwrap_or_else(|problem| {
+            self.mistake("admin.key", problem);
+            AdminKey::default()
         })
     }
 

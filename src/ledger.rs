@@ -21,16 +21,19 @@ pub mod budget;
 pub mod entry;
 mod hold;
 mod journal;
+mod keeper;
 pub mod keys;
 mod latency;
 mod recover;
 pub mod report;
+mod retention;
 pub mod savings;
 pub mod store;
 mod writer;
 
 pub use self::hold::{Hold, HoldAsk, HoldError};
 pub use self::journal::JournalError;
+pub use self::keeper::Keeper;
 
 use self::budget::{Balance, Books, Budget, Reserved, Window};
 use self::entry::Entry;
@@ -175,6 +178,10 @@ impl Ledger {
         let queue = Arc::new(Queue::default());
         let writer = Writer::new(config, Tail::new(Arc::clone(&journal)), store.clone(), Arc::clone(&queue));
         tracker.spawn(writer.run());
+        if let Some(keep_days) = config.retention_days {
+            let closing = queue.closing.clone();
+            tracker.spawn(retention::run(store.clone(), keep_days, clock.clone(), closing));
+        }
         let closing = queue.closing.clone().drop_guard();
         let shared = Shared {
             clock,

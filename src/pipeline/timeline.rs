@@ -11,7 +11,7 @@ use crate::ledger::entry::Stages;
 
 /// A stage of a call, as far as it is timed before an answer is being metered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     Admitted,
     LookedUp,
     Scored,
@@ -23,7 +23,7 @@ const N_STAGES: usize = 5;
 
 /// Microseconds since the call arrived, plus one, at which its stages ended; 0 for those it has not reached.
 #[derive(Debug, Default)]
-pub struct Timeline([AtomicU64; N_STAGES]);
+pub(super) struct Timeline([AtomicU64; N_STAGES]);
 
 impl Timeline {
     pub(super) fn mark(&self, stage: Stage, began: Instant) {

@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod calls;
 mod chart;
+mod door;
 mod format;
 mod health;
 mod overview;
@@ -25,14 +26,13 @@ mod shell;
 mod sign_in;
 mod splits;
 mod teams;
-mod viewer;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::middleware::map_response;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::header::{
@@ -43,12 +43,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use maud::Markup;
 
 use crate::gateway::Gateway;
+use crate::server::viewer::refuse_foreign;
 use crate::team::CallId;
 use book::{Book, Read};
+use door::{Refused, who};
 use range::{Ask, encoded};
 use session::Sessions;
 use shell::Page;
-use viewer::{Refused, who};
 
 /// Far more than a key.
 const MOST_FORM_BYTES: usize = 4 << 10;
@@ -78,6 +79,7 @@ pub(super) fn routes(gateway: Arc<Gateway>) -> Router<Arc<Gateway>> {
         .route("/dashboard/{page}", get(page))
         .route("/dashboard/calls/{id}", get(call_page))
         .layer(DefaultBodyLimit::max(MOST_FORM_BYTES))
+        .layer(from_fn_with_state(Arc::clone(&dashboard.gateway), turn_away_foreign))
         .layer(map_response(guard))
         .with_state(dashboard)
 }
@@ -99,6 +101,14 @@ async fn guard(mut response: Response) -> Response {
     // Figures of a team must not stay in a proxy or in the history of a shared machine.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// What a page of another site makes a browser send is not looked at.
+async fn turn_away_foreign(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    match refuse_foreign(&gateway.live(), request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => (StatusCode::FORBIDDEN, format!("{}\n", error.message)).into_response(),
+    }
 }
 
 async fn overview_page(
@@ -215,7 +225,7 @@ fn turn_away(uri: &Uri, headers: &HeaderMap, refused: &Refused) -> Response {
         Refused::NotSignedIn => {
             ("send a key as `Authorization: Bearer …`, or sign in at /dashboard/sign-in".to_owned(), false)
         }
-        Refused::Key(refused) => (refused.to_string(), true),
+        Refused::Key(error) => (error.message.to_string(), true),
     };
     if is_browser && !is_script {
         let next = uri.path_and_query().map_or("/dashboard", |path| path.as_str());

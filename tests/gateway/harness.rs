@@ -100,6 +100,14 @@ impl TestGateway {
         self.post_text(path, body.to_string(), headers).await
     }
 
+    pub async fn delete_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.client.delete(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::read(request.send().await.expect("the gateway answers")).await
+    }
+
     /// Posts a body byte for byte.
     pub async fn post_text(&self, path: &str, body: String, headers: &[(&str, &str)]) -> Answer {
         Answer::read(self.send(path, body, headers).await).await

@@ -9,8 +9,10 @@
 pub mod fake_upstream;
 pub mod harness;
 
+mod admin;
 mod answers;
 mod caching;
+mod dashboard;
 mod degraded;
 mod local;
 mod money;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::budgets::Standing;
 use super::range::{Ask, Grain, Range, Span};
-use super::viewer::Viewer;
 use crate::gateway::{Gateway, Live};
 use crate::ledger::entry::Entry;
 use crate::ledger::report::{
     By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
 };
+use crate::server::viewer::Viewer;
 use crate::team::{CallId, RouteName, TeamName};
 
 /// Calls on one page of the list.
@@ -39,17 +39,29 @@ pub(super) struct Book<'a> {
 
 impl<'a> Book<'a> {
     pub(super) fn open(gateway: &'a Gateway, viewer: &'a Viewer, mut ask: Ask) -> Self {
-        if let Some(own) = viewer.only_team() {
+        if let Viewer::Team(own) = viewer {
             if ask.team.as_deref().is_some_and(|asked| asked != own.as_str()) {
                 ask.notices.push(format!("Your key is of team {own}, so its calls alone are shown."));
             }
-            // Here, and nowhere else, is a viewer kept to the team of its key.
             ask.team = Some(own.as_str().to_owned());
         }
         let now_ms = gateway.clock.now_ms();
         let team = ask.team.as_deref().map(TeamName::from);
         let span = ask.range.span(now_ms);
         Self { gateway, live: gateway.live(), viewer, ask, now_ms, span, team }
+    }
+
+    /// Whether there are other teams to see.
+    pub(super) fn sees_all(&self) -> bool {
+        match self.viewer {
+            Viewer::Operator => true,
+            Viewer::Team(_) => false,
+        }
+    }
+
+    /// Whether nobody needs a key, because none is configured.
+    pub(super) fn is_open(&self) -> bool {
+        self.live.key_ring().is_open() && !self.live.admin().is_set()
     }
 
     /// The team that every number on the page is of.
@@ -59,7 +71,7 @@ impl<'a> Book<'a> {
 
     fn filter(&self) -> Filter {
         let route = self.ask.route.as_deref().map(RouteName::from);
-        Filter { team: self.team.clone(), route, ..Filter::default() }
+        self.viewer.narrow(Filter { team: self.team.clone(), route, ..Filter::default() })
     }
 
     /// Sums a column of the range.
@@ -104,7 +116,7 @@ impl<'a> Book<'a> {
 
     /// Names there are to choose from, whatever is chosen now.
     pub(super) async fn names(&self, by: By) -> Read<Vec<String>> {
-        let filter = Filter { team: self.viewer.only_team().cloned(), ..Filter::default() };
+        let filter = self.viewer.narrow(Filter::default());
         let Span { from_ms, to_ms, .. } = self.span;
         let ask = SpendAsk { by: vec![by], step: Step::Whole, from_ms, to_ms, filter };
         let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
@@ -150,13 +162,14 @@ impl<'a> Book<'a> {
     /// One call; `None` where there is none, or it is another team's.
     pub(super) async fn call(&self, id: CallId) -> Read<Option<Entry>> {
         let found = self.gateway.ledger.reports().call(id).await.map_err(unread)?;
-        Ok(found.filter(|entry| self.viewer.only_team().is_none_or(|own| entry.team == *own)))
+        Ok(found.filter(|entry| self.viewer.may_see(&entry.team)))
     }
 
     /// How the budgets of the page's team, or of all teams, stand.
     pub(super) fn budgets(&self) -> Vec<Standing> {
         let teams = self.live.config.teams.values();
-        let shown = teams.filter(|team| self.team().is_none_or(|only| team.name == *only));
+        let is_asked = |name: &TeamName| self.team().is_none_or(|only| name == only);
+        let shown = teams.filter(|team| is_asked(&team.name) && self.viewer.may_see(&team.name));
         shown.flat_map(|team| Standing::of_team(self.gateway, team, self.now_ms)).collect()
     }
 }

@@ -165,7 +165,7 @@ fn routes_card(book: &Book<'_>, by_route: &[SpendRow]) -> Markup {
 
 /// What the caches of this process hold now; it is of all teams, so a team does not see it.
 async fn state_card(book: &Book<'_>) -> Markup {
-    if book.viewer.only_team().is_some() {
+    if !book.sees_all() {
         return html! {};
     }
     let stats = book.gateway.cache.stats().await;

@@ -32,7 +32,7 @@ fn search(book: &Book<'_>) -> Markup {
     html! {
         form.search method="get" action="/dashboard/calls" role="search" {
             (range_fields(book))
-            @if book.viewer.only_team().is_none() {
+            @if book.sees_all() {
                 @if let Some(team) = &book.ask.team { input type="hidden" name="team" value=(team); }
             }
             @if let Some(route) = &book.ask.route { input type="hidden" name="route" value=(route); }

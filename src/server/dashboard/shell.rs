@@ -8,8 +8,8 @@ use super::assets::{css_path, js_path};
 use super::book::{Book, Read};
 use super::format::{name, time};
 use super::range::{Preset, Range};
-use super::viewer::Viewer;
 use crate::ledger::report::By;
+use crate::server::viewer::Viewer;
 
 /// The pages, in the order of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +85,10 @@ impl Choices {
     pub(super) async fn read(book: &Book<'_>) -> Read<Self> {
         let of_teams = async {
             // Who sees one team only has nothing to choose.
-            match book.viewer.only_team() {
-                Some(_) => Ok(Vec::new()),
-                None => book.names(By::Team).await,
-            }
+            if book.sees_all() { book.names(By::Team).await } else { Ok(Vec::new()) }
         };
         let (mut teams, mut routes) = tokio::try_join!(of_teams, book.names(By::Route))?;
-        if book.viewer.only_team().is_none() {
+        if book.sees_all() {
             teams.extend(book.live.config.teams.keys().map(ToString::to_string));
             teams.extend(book.ask.team.clone());
         }
@@ -143,7 +140,7 @@ fn around(page: Page, book: &Book<'_>, body: &Markup) -> Markup {
                 } } }
                 div.foot {
                     button.theme type="button" hidden aria-label="Change between light and dark" { (icon(THEME)) span { "Theme" } }
-                    (who_is_here(book.viewer))
+                    (who_is_here(book))
                 }
             }
             main #content {
@@ -157,10 +154,12 @@ fn around(page: Page, book: &Book<'_>, body: &Markup) -> Markup {
 
 const THEME: &str = "M8 2a6 6 0 1 0 0 12zM8 2a6 6 0 0 1 0 12";
 
-fn who_is_here(viewer: &Viewer) -> Markup {
-    let label = match viewer {
-        Viewer::Anybody => return html! { p.who { "Open on this machine: no key is configured yet" } },
-        Viewer::Admin => "Admin: all teams".to_owned(),
+fn who_is_here(book: &Book<'_>) -> Markup {
+    let label = match book.viewer {
+        Viewer::Operator if book.is_open() => {
+            return html! { p.who { "Open on this machine: no key is configured yet" } };
+        }
+        Viewer::Operator => "Operator: all teams".to_owned(),
         Viewer::Team(name) => format!("Team {name}"),
     };
     html! {
@@ -195,7 +194,7 @@ fn ranges(page: Page, book: &Book<'_>) -> Markup {
             details.custom {
                 summary aria-current=[is_custom.then_some("true")] { "Dates" }
                 form method="get" action={ "/dashboard/" (page.word()) } {
-                    (hidden("team", book.viewer.only_team().is_none().then_some(book.ask.team.as_deref()).flatten()))
+                    (hidden("team", book.sees_all().then_some(book.ask.team.as_deref()).flatten()))
                     (hidden("route", book.ask.route.as_deref()))
                     (hidden("outcome", book.ask.outcome.map(|outcome| outcome.as_str())))
                     (hidden("q", book.ask.search.as_deref()))
@@ -216,7 +215,7 @@ fn filters(page: Page, book: &Book<'_>, choices: &Choices) -> Markup {
     html! {
         form.filters method="get" action={ "/dashboard/" (page.word()) } data-submit="change" {
             (range_fields(book))
-            @if book.viewer.only_team().is_none() {
+            @if book.sees_all() {
                 (choice("team", "All teams", &choices.teams, book.ask.team.as_deref()))
             }
             (choice("route", "All routes", &choices.routes, book.ask.route.as_deref()))

@@ -15,9 +15,10 @@ use maud::{Markup, html};
 use secrecy::SecretString;
 
 use super::Dashboard;
+use super::door::{COOKIE_NAME, is_https, session_token, viewer_of, who};
 use super::session::LIFE_MS;
 use super::shell;
-use super::viewer::{COOKIE_NAME, is_from_here, is_https, session_token, viewer_of, who};
+
 
 const HOME: &str = "/dashboard";
 
@@ -51,16 +52,13 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     presented: Result<Form<Presented>, FormRejection>,
 ) -> Response {
-    if !is_from_here(&headers) {
-        return elsewhere();
-    }
     let Ok(Form(Presented { key, next })) = presented else {
         let problem = "The form could not be read; send the key as field `key`.";
         return (StatusCode::BAD_REQUEST, Html(page(HOME, Some(problem)).into_string())).into_response();
     };
     let key = SecretString::from(secrecy::ExposeSecret::expose_secret(&key).trim());
-    if let Err(refused) = viewer_of(&dashboard.gateway, Some(&key)) {
-        let page = page(safe(&next), Some(&refused.to_string()));
+    if let Err(error) = viewer_of(&dashboard.gateway, Some(&key)) {
+        let page = page(safe(&next), Some(&error.message));
         return (StatusCode::UNAUTHORIZED, Html(page.into_string())).into_response();
     }
     let token = dashboard.sessions.begin(key, dashboard.gateway.clock.now_ms());
@@ -69,19 +67,11 @@ pub(super) async fn sign_in(
 }
 
 pub(super) async fn sign_out(State(dashboard): State<Dashboard>, headers: HeaderMap) -> Response {
-    if !is_from_here(&headers) {
-        return elsewhere();
-    }
     if let Some(token) = session_token(&headers) {
         dashboard.sessions.end(token);
     }
     let cookie = cookie("", 0, is_https(&headers));
     ([(SET_COOKIE, cookie)], Redirect::to("/dashboard/sign-in")).into_response()
-}
-
-fn elsewhere() -> Response {
-    (StatusCode::FORBIDDEN, "this form was sent from another site; open the dashboard and send it from there\n")
-        .into_response()
 }
 
 fn cookie(token: &str, max_age_s: i64, is_https: bool) -> String {

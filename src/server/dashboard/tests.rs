@@ -16,7 +16,7 @@ const SOURCES: [(&str, &str); 16] = [
     ("sign_in", include_str!("sign_in.rs")),
     ("splits", include_str!("splits.rs")),
     ("teams", include_str!("teams.rs")),
-    ("viewer", include_str!("viewer.rs")),
+    ("door", include_str!("door.rs")),
 ];
 
 #[test]
