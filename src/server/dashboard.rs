@@ -111,12 +111,7 @@ async fn turn_away_foreign(State(gateway): State<Arc<Gateway>>, request: Request
     }
 }
 
-async fn overview_page(
-    state: State<Dashboard>,
-    uri: Uri,
-    headers: HeaderMap,
-    pairs: Pairs,
-) -> Response {
+async fn overview_page(state: State<Dashboard>, uri: Uri, headers: HeaderMap, pairs: Pairs) -> Response {
     show(&state, Page::Overview, (&uri, &headers), pairs).await
 }
 

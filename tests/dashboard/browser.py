@@ -81,15 +81,19 @@ class Browser:
     def note(self, label):
         return self.js("return document.querySelector('[data-tile=\"' + arguments[0] + '\"] .note').textContent", label)
 
-    def table(self, title):
-        """The table of the card with this title: a dict of its columns for each name in the first one."""
+    def rows(self, title):
+        """The rows of the card with this title: the first cell, and a dict of all by column."""
         return self.js("""
             const card = [...document.querySelectorAll("section.card")].find((card) => card.querySelector("h2").textContent === arguments[0]);
             const heads = [...card.querySelectorAll("thead th")].map((head) => head.textContent);
-            return Object.fromEntries([...card.querySelectorAll("tbody tr")].map((row) => {
+            return [...card.querySelectorAll("tbody tr")].map((row) => {
               const cells = [...row.children].map((cell) => cell.textContent);
               return [cells[0], Object.fromEntries(cells.map((cell, at) => [heads[at], cell]))];
-            }));""", title)
+            });""", title)
+
+    def table(self, title):
+        """The same by name, where names are unique."""
+        return dict(self.rows(title))
 
     def chart(self, chart_id):
         """The values behind a chart: a list for each series, without the total."""

@@ -14,10 +14,10 @@ use stiver::money::NanoUsd;
 use stiver::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
 
 const DAY_MS: i64 = 86_400_000;
-pub const N_DAYS: i64 = 45;
+const N_DAYS: i64 = 45;
 /// What every page must show as text.
-pub const EVIL: &str = "<script>alert('stored')</script><img src=x onerror=alert(1)>\"'&";
-pub const EVIL_TEAM: &str = "<b onmouseover=alert(1)>evil & sons</b>";
+const EVIL: &str = "<script>alert('stored')</script><img src=x onerror=alert(1)>\"'&";
+pub(super) const EVIL_TEAM: &str = "<b onmouseover=alert(1)>evil & sons</b>";
 
 /// A team's name, how many of a hundred calls are its, and the dearest model it uses.
 const TEAMS: [(&str, u32); 8] = [
@@ -39,13 +39,15 @@ struct Model {
     rates: (i64, i64),
 }
 
-const LARGE: Model = Model { name: "gpt-5.2", upstream: "openai-large", tier: "large", rates: (1_750, 14_000) };
-const SMALL: Model = Model { name: "gpt-5-mini", upstream: "openai-small", tier: "medium", rates: (250, 2_000) };
+const LARGE: Model =
+    Model { name: "gpt-5.2", upstream: "openai-large", tier: "large", rates: (1_750, 14_000) };
+const SMALL: Model =
+    Model { name: "gpt-5-mini", upstream: "openai-small", tier: "medium", rates: (250, 2_000) };
 const LOCAL: Model = Model { name: "qwen3-4b-awq", upstream: "house", tier: "small", rates: (18, 70) };
 const EVIL_MODEL: Model = Model { name: EVIL, upstream: EVIL, tier: "large", rates: (900, 4_000) };
 
 /// `n_rows` calls of the last [`N_DAYS`] days, the oldest first.
-pub fn rows(n_rows: usize, now_ms: i64) -> Vec<Entry> {
+pub(super) fn rows(n_rows: usize, now_ms: i64) -> Vec<Entry> {
     let mut chance = StdRng::seed_from_u64(4);
     let mut moments: Vec<i64> = (0..n_rows).map(|_| moment(&mut chance, now_ms)).collect();
     moments.sort_unstable();
@@ -72,7 +74,8 @@ fn row(chance: &mut StdRng, ts_ms: i64) -> Entry {
     let route = *["auto", "auto", "auto", "chat", "gpt-5.2"].choose(chance).expect("there are routes");
     let route = if *team == EVIL_TEAM && chance.random_bool(0.3) { EVIL } else { route };
     let id = CallId::new(ts_ms, chance.random());
-    let mut entry = Entry::draft(id, ts_ms, TeamName::from(*team), "/v1/chat/completions", RouteName::from(route));
+    let mut entry =
+        Entry::draft(id, ts_ms, TeamName::from(*team), "/v1/chat/completions", RouteName::from(route));
     entry.key = Some(KeyId::from(&format!("k{}", team.len())));
     entry.user = chance.random_bool(0.8).then(|| user(chance, team));
     entry.tags = if chance.random_bool(0.3) { vec!["batch".to_owned()] } else { Vec::new() };
@@ -142,7 +145,10 @@ fn answer(chance: &mut StdRng, entry: &mut Entry) {
         _ if score < 0.6 => &SMALL,
         _ => &LARGE,
     };
-    let up_to = [("small", bar), ("medium", 0.6)].iter().find(|(tier, _)| *tier == model.tier).map_or(1.0, |found| found.1);
+    let up_to = [("small", bar), ("medium", 0.6)]
+        .iter()
+        .find(|(tier, _)| *tier == model.tier)
+        .map_or(1.0, |found| found.1);
     entry.reason = format!("score {score:.3} is at most {up_to}");
     entry.tier = Some(TierName::from(model.tier));
     entry.upstream = Some(UpstreamName::from(model.upstream));

@@ -156,11 +156,13 @@ def today_and_this_month_are_what_the_rows_say(setting):
     month = (int(TODAY.replace(day=1).timestamp() * 1000), today[1])
     near(browser.tile("Spend today"), book.cost(today), "today")
     near(browser.tile("Spend this month"), book.cost(month), "this month")
-    budgets = browser.table("Budgets")
-    near(budgets[TEAM]["Limit"], 60, "the budget of the team")
-    monthly = [(name, row) for name, row in budgets.items() if row["Per"] == "month"]
-    for name, row in monthly:
-        near(row["Left"], max(Decimal(0), number(row["Limit"]) - book.cost(month, "AND team = ?", (name,))), f"left of {name}")
+    monthly = {name: row for name, row in browser.rows("Budgets") if row["Per"] == "month"}
+    equal(set(monthly), {TEAM, "support", "research", EVIL_TEAM}, "teams with a monthly budget")
+    near(monthly[TEAM]["Limit"], 60, "the budget of the team")
+    for name, row in monthly.items():
+        left = max(Decimal(0), number(row["Limit"]) - book.cost(month, "AND team = ?", (name,)))
+        near(row["Left"], left, f"left of {name}")
+    assert "used up" in monthly["research"]["Outlook"], monthly["research"]
 
 
 @case
@@ -307,7 +309,8 @@ def charts_tell_their_values_to_mouse_and_keys(setting):
         .map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))[0]""", day)
     assert set(said) <= set(row), (said, row)
     equal(browser.js("return document.querySelector('.tip .total .n').textContent"), row[-1], "the total")
-    browser.shoot("light", f"{SHOTS}/tooltip-light.png")
+    # Of the window: for a picture of the whole page it would move away from under the pointer.
+    browser.driver.save_screenshot(f"{SHOTS}/tooltip-light.png")
     frame = browser.one("#spend .frame")
     browser.js("arguments[0].focus()", frame)
     frame.send_keys(Keys.HOME)

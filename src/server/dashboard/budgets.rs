@@ -35,9 +35,13 @@ pub(super) enum Outlook {
     /// It is too early in the window to say.
     TooEarly,
     UsedUp,
-    RunsOut { at_ms: i64 },
+    RunsOut {
+        at_ms: i64,
+    },
     /// It lasts, and so much will have been used at the end.
-    Lasts { at_end: NanoUsd },
+    Lasts {
+        at_end: NanoUsd,
+    },
 }
 
 impl Standing {

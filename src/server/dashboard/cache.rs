@@ -42,9 +42,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
 }
 
 fn figures(total: &Sums, columns: &[Sums]) -> [Tile<'static>; 4] {
-    let percents = |part: fn(&Sums) -> u64| -> Vec<f64> {
-        columns.iter().map(|sums| percent_of_calls(part(sums), sums).unwrap_or(0.0)).collect()
-    };
+    let percents = |part: fn(&Sums) -> u64| series::rates(columns, part);
     let dollars = |part: fn(&Sums) -> f64| -> Vec<f64> { columns.iter().map(part).collect() };
     let hit_savings = total.saved.exact.saturating_add(total.saved.semantic);
     [
@@ -70,7 +68,10 @@ fn figures(total: &Sums, columns: &[Sums]) -> [Tile<'static>; 4] {
             label: "Saved by hits",
             value: usd(hit_savings),
             note: html! { (format::percent(hit_savings.as_usd(), total.baseline.as_usd())) " of the baseline's cost" },
-            picture: sparkline(&dollars(|sums| sums.saved.exact.as_usd() + sums.saved.semantic.as_usd()), Tone::Nth(2)),
+            picture: sparkline(
+                &dollars(|sums| sums.saved.exact.as_usd() + sums.saved.semantic.as_usd()),
+                Tone::Nth(2),
+            ),
         },
     ]
 }
@@ -143,7 +144,10 @@ fn similarity_card(similar: &[f32]) -> Markup {
         let bars: Vec<Bar> = bins(similar).into_iter().map(row).collect();
         ranking("Similarity", &["Hits", "Share"], &bars)
     };
-    let about = format!("Of the latest {} semantic hits. The guard refuses texts that only look alike.", similar.len());
+    let about = format!(
+        "Of the latest {} semantic hits. The guard refuses texts that only look alike.",
+        similar.len()
+    );
     card("How alike semantic hits are", &about, &body)
 }
 

@@ -37,8 +37,16 @@ fn figure(label: &str, value: String) -> Markup {
 
 /// From stage to stage as the row has them; older rows know only three moments.
 fn stretches(call: &Entry) -> Vec<Stage> {
-    let Stages { admitted_us, looked_up_us, scored_us, planned_us, held_us, sent_us, first_byte_us, ended_us } =
-        call.stages;
+    let Stages {
+        admitted_us,
+        looked_up_us,
+        scored_us,
+        planned_us,
+        held_us,
+        sent_us,
+        first_byte_us,
+        ended_us,
+    } = call.stages;
     let total_ms = call.total_ms as f64;
     let ms = |us: Option<u64>| us.map(|us| us as f64 / 1_000.0);
     let known = [
@@ -181,7 +189,11 @@ fn tokens_card(call: &Entry) -> Markup {
             tr.part[is_part] { th scope="row" { (name) } td.n { (grouped(n)) } }
         } } } }
     };
-    card("Tokens", if call.estimated { "Estimated at four bytes a token." } else { "As the upstream reported them." }, &body)
+    card(
+        "Tokens",
+        if call.estimated { "Estimated at four bytes a token." } else { "As the upstream reported them." },
+        &body,
+    )
 }
 
 fn money_card(call: &Entry) -> Markup {

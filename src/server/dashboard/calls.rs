@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::book::{Book, Read};
-use super::chart::swatch;
 use super::chart::Tone;
+use super::chart::swatch;
 use super::format::{self, duration, time, tokens};
 use super::parts::{cost_cell, empty, no_calls, outcome_label, outcome_pill, path_pill, saved_text};
 use super::range::Ask;

@@ -242,7 +242,11 @@ fn anchor(percent: f64) -> &'static str {
 }
 
 fn total_at(series: &[Series], idx: usize) -> f64 {
-    series.iter().filter_map(|series| series.values.get(idx).copied().flatten()).filter(|v| v.is_finite()).sum()
+    series
+        .iter()
+        .filter_map(|series| series.values.get(idx).copied().flatten())
+        .filter(|v| v.is_finite())
+        .sum()
 }
 
 /// The middle of a column.

@@ -5,8 +5,8 @@
 //! Invariants: whoever presents a key is judged by it, whatever session a cookie names; a key is judged
 //! anew on every request, so that one that was revoked opens nothing.
 
-use http::header::{COOKIE, HeaderName, ORIGIN};
 use http::HeaderMap;
+use http::header::{COOKIE, HeaderName, ORIGIN};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::session::Sessions;

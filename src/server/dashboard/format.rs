@@ -109,7 +109,8 @@ fn figures(size: f64) -> String {
 
 /// A number and its unit without zeros that say nothing.
 fn plain(text: &str) -> String {
-    let (number, unit) = text.split_once(' ').map_or((text, ""), |(number, _)| (number, &text[number.len()..]));
+    let (number, unit) =
+        text.split_once(' ').map_or((text, ""), |(number, _)| (number, &text[number.len()..]));
     match number.contains('.') {
         true => format!("{}{unit}", number.trim_end_matches('0').trim_end_matches('.')),
         false => text.to_owned(),
@@ -197,7 +198,7 @@ mod tests {
             (1, "$0.000000001"),
             (31, "$0.000000031"),
             (12_345, "$0.000012"),
-            (999_999, "$0.0010"),
+            (999_999, "$0.00100"),
             (1_000_000, "$0.0010"),
             (123_400_000, "$0.1234"),
             (999_999_999, "$1.0000"),

@@ -16,11 +16,8 @@ use crate::ledger::report::{By, SpendRow, Sums};
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     let journal_dir = &book.live.config.ledger.journal_dir;
-    let (rows, by_upstream, by_outcome) = tokio::try_join!(
-        book.by_time(&[]),
-        book.whole(&[By::Upstream]),
-        book.by_time(&[By::Outcome])
-    )?;
+    let (rows, by_upstream, by_outcome) =
+        tokio::try_join!(book.by_time(&[]), book.whole(&[By::Upstream]), book.by_time(&[By::Outcome]))?;
     let (parts, journal_bytes) = tokio::join!(book.gateway.readiness(), size_bytes(journal_dir));
     let total = sum(&rows);
     let sums = by_column(&book.span, &rows);
@@ -58,10 +55,8 @@ fn figures(
     let n_wrong = parts.iter().filter(|part| !part.ready).count();
     let is_ready = parts.iter().all(|part| part.ready || !part.required);
     let most_bytes = book.live.config.ledger.max_journal_bytes;
-    let unsure: Vec<f64> =
-        columns.iter().map(|sums| percent_of_calls(sums.n_estimated, sums).unwrap_or(0.0)).collect();
-    let unpriced: Vec<f64> =
-        columns.iter().map(|sums| percent_of_calls(sums.n_unpriced, sums).unwrap_or(0.0)).collect();
+    let unsure = series::rates(columns, |sums| sums.n_estimated);
+    let unpriced = series::rates(columns, |sums| sums.n_unpriced);
     [
         Tile {
             label: "State",
@@ -120,10 +115,13 @@ fn upstream_table(book: &Book<'_>, rows: &[SpendRow]) -> Markup {
     let live = &book.live;
     let tripped = book.gateway.tripped(live);
     let configured: Vec<String> = live.config.upstreams.keys().map(ToString::to_string).collect();
-    let gone = called.iter().map(|(name, _)| name).filter(|name| !name.is_empty() && !configured.contains(name));
+    let gone =
+        called.iter().map(|(name, _)| name).filter(|name| !name.is_empty() && !configured.contains(name));
     let names: Vec<&String> = configured.iter().chain(gone).collect();
     let state = |name: &str| {
-        let is = |mut names: Box<dyn Iterator<Item = &crate::team::UpstreamName> + '_>| names.any(|one| one.as_str() == name);
+        let is = |mut names: Box<dyn Iterator<Item = &crate::team::UpstreamName> + '_>| {
+            names.any(|one| one.as_str() == name)
+        };
         if tripped.iter().any(|one| one.as_str() == name) {
             html! { span.pill.bad title="It failed repeatedly and is left alone for a moment." { "breaker open" } }
         } else if live.not_loaded().any(|(one, _)| one.as_str() == name) {

@@ -3,12 +3,12 @@
 use maud::{Markup, html};
 
 use super::book::{Book, Read, grouped, sum};
-use super::budgets::Outlook;
+use super::budgets::{Outlook, Standing};
 use super::chart::{Bar, Chart, Column, Look, Series, Tone, meter, ranking, sparkline};
 use super::format::{self, Unit, duration, share, usd};
 use super::parts::{Tile, card, change, no_calls, tiles};
 use super::range::{Preset, Range, Span};
-use super::series::{self, by_column, cost, n_calls, n_hits, percent_of_calls};
+use super::series::{self, by_column, cost, n_calls, n_hits, percent_of_calls, steady};
 use super::teams::budget_table;
 use crate::ledger::budget::Window;
 use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
@@ -86,31 +86,41 @@ fn spent_this_month(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
     let spent = figures.month.cost;
     let monthly: Vec<_> =
         book.budgets().into_iter().filter(|standing| standing.per == Window::Month).collect();
-    let limit: NanoUsd = monthly.iter().map(|standing| standing.limit).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
-    let used: NanoUsd = monthly.iter().map(|standing| standing.used).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
-    let soonest = monthly.iter().filter_map(|standing| match standing.outlook(book.now_ms) {
-        Outlook::UsedUp => Some((book.now_ms, standing)),
-        Outlook::RunsOut { at_ms } => Some((at_ms, standing)),
-        Outlook::TooEarly | Outlook::Lasts { .. } => None,
-    });
-    let soonest = soonest.min_by_key(|(at_ms, _)| *at_ms);
+    let limit: NanoUsd =
+        monthly.iter().map(|standing| standing.limit).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
+    let used: NanoUsd =
+        monthly.iter().map(|standing| standing.used).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
     Tile {
         label: "Spend this month",
         value: usd(spent),
         note: html! {
             @if monthly.is_empty() { "no monthly budget" } @else {
                 (format::percent(used.as_usd(), limit.as_usd())) " of " (usd(limit)) " budgeted"
-                @if let Some((at_ms, standing)) = soonest {
-                    br; span.change.bad {
-                        (standing.owner)
-                        @if at_ms <= book.now_ms { " is used up" } @else { " runs out on " (format::time(at_ms, "%-d %b")) }
-                    }
-                } @else { br; "lasts at this pace" }
+                br; (outlook(&monthly, book.now_ms))
             }
         },
         picture: html! { @if !monthly.is_empty() {
             (meter(used.as_usd(), limit.as_usd(), &format!("{} of the monthly budgets", format::percent(used.as_usd(), limit.as_usd()))))
         } },
+    }
+}
+
+/// The worst that is to be expected of the budgets.
+fn outlook(budgets: &[Standing], now_ms: i64) -> Markup {
+    let used_up: Vec<&Standing> =
+        budgets.iter().filter(|standing| standing.outlook(now_ms) == Outlook::UsedUp).collect();
+    let soonest = budgets.iter().filter_map(|standing| match standing.outlook(now_ms) {
+        Outlook::RunsOut { at_ms } => Some((at_ms, standing)),
+        Outlook::UsedUp | Outlook::TooEarly | Outlook::Lasts { .. } => None,
+    });
+    let soonest = soonest.min_by_key(|(at_ms, _)| *at_ms);
+    html! {
+        @match (used_up.as_slice(), soonest) {
+            ([], None) => "lasts at this pace",
+            ([], Some((at_ms, standing))) => span.change.bad { (standing.owner) " runs out on " (format::time(at_ms, "%-d %b")) },
+            ([one], _) => span.change.bad { (one.owner) " is used up" },
+            (several, _) => span.change.bad { (several.len()) " budgets are used up" },
+        }
     }
 }
 
@@ -139,8 +149,7 @@ fn requests(total: &Sums, figures: &Figures, columns: &[Sums]) -> Tile<'static> 
 }
 
 fn errors(total: &Sums, columns: &[Sums]) -> Tile<'static> {
-    let values: Vec<f64> =
-        columns.iter().map(|sums| percent_of_calls(sums.n_errors, sums).unwrap_or(0.0)).collect();
+    let values = series::rates(columns, |sums| sums.n_errors);
     Tile {
         label: "Error rate",
         value: share(total.n_errors, total.n_calls),
@@ -150,8 +159,7 @@ fn errors(total: &Sums, columns: &[Sums]) -> Tile<'static> {
 }
 
 fn hits(total: &Sums, columns: &[Sums]) -> Tile<'static> {
-    let values: Vec<f64> =
-        columns.iter().map(|sums| percent_of_calls(n_hits(sums), sums).unwrap_or(0.0)).collect();
+    let values = series::rates(columns, n_hits);
     Tile {
         label: "Cache hit rate",
         value: share(n_hits(total), total.n_calls),
@@ -162,8 +170,7 @@ fn hits(total: &Sums, columns: &[Sums]) -> Tile<'static> {
 
 fn slowest(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
     let all = figures.latency.first();
-    let p95 = values_at(book, &figures.latency_by_time, |row| row.p95_ms);
-    let values: Vec<f64> = p95.into_iter().map(|value| value.unwrap_or(0.0)).collect();
+    let values = steady(values_at(book, &figures.latency_by_time, |row| row.p95_ms).into_iter());
     Tile {
         label: "p95 latency",
         value: all.map_or(format::NOTHING.to_owned(), |row| duration(row.p95_ms)),
@@ -174,7 +181,7 @@ fn slowest(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
 
 fn overhead(total: &Sums, columns: &[Sums]) -> Tile<'static> {
     let mean_ms = |sums: &Sums| sums.overhead_us as f64 / 1_000.0 / sums.n_calls.max(1) as f64;
-    let values: Vec<f64> = columns.iter().map(mean_ms).collect();
+    let values = steady(columns.iter().map(|sums| (sums.n_calls > 0).then(|| mean_ms(sums))));
     Tile {
         label: "Gateway overhead",
         value: if total.n_calls == 0 { format::NOTHING.to_owned() } else { duration(mean_ms(total)) },

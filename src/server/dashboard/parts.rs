@@ -51,7 +51,8 @@ pub(super) fn empty(what: &str, todo: &Markup) -> Markup {
 /// For a book without any call in the range.
 pub(super) fn no_calls(book: &Book<'_>) -> Markup {
     let listen = book.live.config.server.listen;
-    let route = book.live.config.catalog.routes().next().map_or("auto".to_owned(), |route| route.name.to_string());
+    let route =
+        book.live.config.catalog.routes().next().map_or("auto".to_owned(), |route| route.name.to_string());
     let key = if book.live.key_ring().is_open() { "any-key" } else { "sk-stiver-…" };
     let todo = html! {
         p { "Choose a longer range, clear the filters, or send the first call:" }
@@ -76,14 +77,22 @@ pub(super) fn change(now: f64, before: f64, is_more_better: bool) -> Markup {
         (false, true) => "change good",
         (false, false) => "change bad",
     };
-    let arrow = if percent.abs() < 0.5 { "±" } else if percent > 0.0 { "▲" } else { "▼" };
+    let arrow = if percent.abs() < 0.5 {
+        "±"
+    } else if percent > 0.0 {
+        "▲"
+    } else {
+        "▼"
+    };
     html! { span class=(class) { (arrow) " " (format!("{:.0} %", percent.abs().min(9_999.0))) } }
 }
 
 pub(super) fn cost_cell(cost: Option<NanoUsd>) -> Markup {
     match cost {
         Some(cost) => html! { td.n data-v=(cost.get()) { (usd(cost)) } },
-        None => html! { td.n { span.pill.bad title="No price is known for the model, so the cost is not in any sum." { "unpriced" } } },
+        None => {
+            html! { td.n { span.pill.bad title="No price is known for the model, so the cost is not in any sum." { "unpriced" } } }
+        }
     }
 }
 

@@ -65,7 +65,10 @@ impl Preset {
 pub(super) enum Range {
     Preset(Preset),
     /// Whole days, the last one included.
-    Days { first: Date, last: Date },
+    Days {
+        first: Date,
+        last: Date,
+    },
 }
 
 impl Default for Range {
@@ -191,7 +194,8 @@ impl Ask {
         ask.route = ask.label("route", get("route"));
         ask.search = ask.label("q", get("q"));
         ask.outcome = ask.known("outcome", get("outcome"), Outcome::parse, "all outcomes are shown");
-        ask.before = ask.known("before", get("before"), CallId::parse, "the list begins with the newest call");
+        ask.before =
+            ask.known("before", get("before"), CallId::parse, "the list begins with the newest call");
         ask
     }
 
@@ -201,7 +205,8 @@ impl Ask {
             (Some(one), None) | (None, Some(one)) => Some((one, one)),
             (None, None) => None,
         };
-        let preset = |word: &str| Preset::ALL.into_iter().find(|preset| preset.word() == word).map(Range::Preset);
+        let preset =
+            |word: &str| Preset::ALL.into_iter().find(|preset| preset.word() == word).map(Range::Preset);
         match (word, dates) {
             (None | Some("custom"), Some((from, to))) => self.days(from, to),
             (None | Some("custom"), None) => Range::default(),
@@ -309,7 +314,9 @@ pub(super) fn encoded(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => written.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                written.push(char::from(byte))
+            }
             _ => {
                 // Writing to a string cannot fail.
                 let _ = write!(written, "%{byte:02X}");

@@ -48,7 +48,9 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
 fn route_table(book: &Book<'_>, rows: &[SpendRow], latency: &[LatencyRow]) -> Markup {
     let quantiles = |route: &str| {
         let row = latency.iter().find(|row| row.name == route);
-        row.map_or([NOTHING.to_owned(), NOTHING.to_owned()], |row| [duration(row.p50_ms), duration(row.p95_ms)])
+        row.map_or([NOTHING.to_owned(), NOTHING.to_owned()], |row| {
+            [duration(row.p50_ms), duration(row.p95_ms)]
+        })
     };
     let bars: Vec<Bar> = grouped(rows, 0, cost)
         .into_iter()
@@ -109,7 +111,11 @@ fn tiers_card(by_tier: &[SpendRow]) -> Markup {
             } }
         } }
     };
-    card("Tiers", "Which rung of the ladder answered; none where a cache did, or where a route has one rung.", &body)
+    card(
+        "Tiers",
+        "Which rung of the ladder answered; none where a cache did, or where a route has one rung.",
+        &body,
+    )
 }
 
 fn tone(idx: usize, tier: &str) -> Tone {
@@ -158,7 +164,12 @@ mod tests {
 
     #[test]
     fn a_thousand_calls_cost_what_the_priced_ones_did() {
-        let sums = |n_calls, n_unpriced, nanos| Sums { n_calls, n_unpriced, cost: NanoUsd::new(nanos), ..Sums::default() };
+        let sums = |n_calls, n_unpriced, nanos| Sums {
+            n_calls,
+            n_unpriced,
+            cost: NanoUsd::new(nanos),
+            ..Sums::default()
+        };
 
         assert_eq!(per_thousand(&sums(4, 2, 2_000_000_000)), "$1,000.00");
         assert_eq!(per_thousand(&sums(2, 2, 0)), NOTHING);

@@ -114,6 +114,21 @@ pub(super) fn percent_of_calls(part: u64, sums: &Sums) -> Option<f64> {
     (sums.n_calls > 0).then(|| part as f64 / sums.n_calls as f64 * 100.0)
 }
 
+/// A part of the calls in percent by column, for a sparkline: where there were no calls, nothing changed.
+pub(super) fn rates(columns: &[Sums], part: fn(&Sums) -> u64) -> Vec<f64> {
+    steady(columns.iter().map(|sums| percent_of_calls(part(sums), sums)))
+}
+
+/// Values with each gap filled by the one before it.
+pub(super) fn steady(values: impl Iterator<Item = Option<f64>>) -> Vec<f64> {
+    let mut last = 0.0;
+    let fill = |value: Option<f64>| {
+        last = value.unwrap_or(last);
+        last
+    };
+    values.map(fill).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::range::Grain;
@@ -160,7 +175,10 @@ mod tests {
 
         assert_eq!(series.len(), 1);
         assert_eq!((series[0].name.as_str(), sum(&series)), ("(none)", 2.0));
-        assert_eq!(by_column(&SPAN, &[row(0, "a", 5), row(3, "a", 5)]).iter().map(|s| s.n_calls).sum::<u64>(), 1);
+        assert_eq!(
+            by_column(&SPAN, &[row(0, "a", 5), row(3, "a", 5)]).iter().map(|s| s.n_calls).sum::<u64>(),
+            1
+        );
     }
 
     #[test]
@@ -170,6 +188,13 @@ mod tests {
         let found: Vec<(&str, Tone)> =
             series.iter().map(|series| (series.name.as_str(), series.tone)).collect();
         assert_eq!(found, [("Upstream", Tone::Nth(0)), ("Exact cache", Tone::Nth(2))]);
+    }
+
+    #[test]
+    fn a_gap_is_filled_by_the_value_before() {
+        let values = [None, Some(2.0), None, Some(3.0), None];
+
+        assert_eq!(steady(values.into_iter()), [0.0, 2.0, 2.0, 3.0, 3.0]);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use super::door::{COOKIE_NAME, is_https, session_token, viewer_of, who};
 use super::session::LIFE_MS;
 use super::shell;
 
-
 const HOME: &str = "/dashboard";
 
 #[derive(serde::Deserialize)]

@@ -21,8 +21,11 @@ const N_MOST: usize = 10;
 const MOST_USERS_BY_ROUTE_MS: i64 = 7 * DAY_MS;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let (by_team, by_model, by_hour, users, latency, burned) = tokio::try_join!(
-        book.by_time(&[By::Team]),
+    // One team alone is better told apart by its models.
+    let by = [if book.team().is_some() { By::Model } else { By::Team }];
+    let (by_time, by_team, by_model, by_hour, users, latency, burned) = tokio::try_join!(
+        book.by_time(&by),
+        book.whole(&[By::Team]),
         book.whole(&[By::Model]),
         book.by_hour(&[]),
         users(book),
@@ -34,7 +37,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     }
     let columns = book.span.columns();
     Ok(html! {
-        div.wide { (spend_chart(book, &by_team, &columns)) }
+        div.wide { (spend_chart(book, &by_time, &columns)) }
         (card("Teams", "", &team_table(book, &by_team, &latency)))
         (burn_down(book, &burned))
         div.halves {
@@ -53,10 +56,11 @@ async fn users(book: &Book<'_>) -> Read<Option<Vec<SpendRow>>> {
 }
 
 fn spend_chart(book: &Book<'_>, rows: &[SpendRow], columns: &[Column]) -> Markup {
+    let of = if book.team().is_some() { "model" } else { "team" };
     let chart = Chart {
         id: "spend",
-        title: "Spend by team",
-        about: "The teams that spent most each have a colour.",
+        title: &format!("Spend by {of}"),
+        about: "Those that cost most have a colour each.",
         unit: Unit::Usd,
         columns,
         series: series::greatest(&book.span, rows, cost),
@@ -194,14 +198,16 @@ fn burn_series(standing: &Standing, span: &Span, by_day: &[SpendRow], now_ms: i6
         _ if idx == today => Some(left),
         _ => Some(left - pace * days_after_now(idx)).filter(|value| *value > -pace),
     });
-    let forecast = forecast.map(|value| value.map(|value| value.max(0.0))).collect();
+    // What is used up needs no forecast.
+    let forecast = forecast.map(|value| value.filter(|_| left > 0.0).map(|value| value.max(0.0))).collect();
     let even = (0..n_days).map(|idx| Some(limit * (1.0 - (idx + 1) as f64 / n_days as f64))).collect();
     let one = |name: &str, tone, look, values| Series { name: name.to_owned(), tone, look, values };
-    vec![
+    let series = [
         one("Left", Tone::Nth(0), Look::Area, actual),
         one("Forecast", Tone::Nth(1), Look::Dashed, forecast),
         one("Even pace", Tone::Quiet, Look::Dashed, even),
-    ]
+    ];
+    series.into_iter().filter(|series| series.values.iter().any(Option::is_some)).collect()
 }
 
 fn users_card(book: &Book<'_>, users: Option<Vec<SpendRow>>) -> Markup {
@@ -209,7 +215,8 @@ fn users_card(book: &Book<'_>, users: Option<Vec<SpendRow>>) -> Markup {
         let body = html! { p.empty { "Users are summed by day over all routes. Choose at most seven days to see them by route." } };
         return card("Top users", "", &body);
     };
-    let named: Vec<SpendRow> = users.into_iter().filter(|row| row.names.first().is_some_and(|n| !n.is_empty())).collect();
+    let named: Vec<SpendRow> =
+        users.into_iter().filter(|row| row.names.first().is_some_and(|n| !n.is_empty())).collect();
     if named.is_empty() {
         let body = html! { p.empty { "No call named its user. Send header " code { "x-stiver-user" } " to see who spends." } };
         return card("Top users", "", &body);
@@ -286,7 +293,10 @@ mod tests {
         assert_eq!(found[0], [Some(80.0), Some(60.0), None, None, None]);
         let forecast: Vec<Option<i64>> = found[1].iter().map(|v| v.map(|v| v.round() as i64)).collect();
         assert_eq!(forecast, [None, Some(60), Some(40), Some(20), Some(0)]);
-        assert_eq!(found[2].iter().map(|v| v.unwrap().round() as i64).collect::<Vec<_>>(), [80, 60, 40, 20, 0]);
+        assert_eq!(
+            found[2].iter().map(|v| v.unwrap().round() as i64).collect::<Vec<_>>(),
+            [80, 60, 40, 20, 0]
+        );
     }
 
     #[test]
@@ -294,6 +304,9 @@ mod tests {
         let found = series(&[(0, 60)], 1.0 - 1e-6);
 
         assert_eq!(found[0][0], Some(40.0));
-        assert_eq!(found[1].iter().map(|v| v.map(|v| v.round() as i64)).collect::<Vec<_>>(), [Some(40), Some(0), None, None, None]);
+        assert_eq!(
+            found[1].iter().map(|v| v.map(|v| v.round() as i64)).collect::<Vec<_>>(),
+            [Some(40), Some(0), None, None, None]
+        );
     }
 }

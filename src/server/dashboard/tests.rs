@@ -45,7 +45,9 @@ fn nothing_is_written_into_a_page_unescaped() {
 fn the_script_puts_nothing_into_a_page_but_as_text() {
     let script = include_str!("app.js");
 
-    for part in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "setAttribute(\"style"] {
+    for part in
+        ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "setAttribute(\"style"]
+    {
         assert!(!script.contains(part), "{part}");
     }
 }

@@ -14,8 +14,9 @@ const N_SHADES: f64 = 5.0;
 /// `values` by day of the week, from Monday, and hour of the day.
 pub(crate) fn heat_map(title: &str, about: &str, unit: Unit, values: &[[f64; N_HOURS]; 7]) -> Markup {
     let most = values.iter().flatten().copied().filter(|value| value.is_finite()).fold(0.0, f64::max);
-    let hours: Vec<Column> =
-        (0..N_HOURS).map(|hour| Column { long: format!("{hour:02}:00"), short: format!("{hour:02}") }).collect();
+    let hours: Vec<Column> = (0..N_HOURS)
+        .map(|hour| Column { long: format!("{hour:02}:00"), short: format!("{hour:02}") })
+        .collect();
     html! {
         figure.chart #week {
             figcaption { h2 { (title) } p.about { (about) } }

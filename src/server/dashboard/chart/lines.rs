@@ -10,7 +10,8 @@ use super::scale::{Scale, drawable};
 use super::{HEIGHT, Look, Series, middle, move_to, place};
 
 pub(super) fn scale(series: &[Series], min_step: f64) -> Scale {
-    let values = || series.iter().flat_map(|series| series.values.iter().copied().flatten().filter_map(drawable));
+    let values =
+        || series.iter().flat_map(|series| series.values.iter().copied().flatten().filter_map(drawable));
     Scale::covering(values().fold(0.0, f64::min), values().fold(0.0, f64::max), min_step)
 }
 

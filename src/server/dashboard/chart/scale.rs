@@ -6,7 +6,8 @@
 
 /// Beyond this a sum of two values could leave what a float holds.
 const MOST: f64 = 1e300;
-const N_STEPS: f64 = 4.0;
+/// As many lines as can be read, and no fewer than say something.
+const N_STEPS: [f64; 4] = [3.0, 4.0, 5.0, 6.0];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
@@ -26,9 +27,17 @@ impl Scale {
         let least = drawable(least).unwrap_or(0.0).min(0.0);
         let most = drawable(most).unwrap_or(0.0).max(0.0);
         let span = if most > least { most - least } else { 1.0 };
-        let step = round_step(span / N_STEPS).max(min_step);
-        let high = if most == 0.0 && least == 0.0 { step } else { (most / step).ceil() * step };
-        Self { low: (least / step).floor() * step, high, step }
+        let of_step = |step: f64| {
+            let high = if most == 0.0 && least == 0.0 { step } else { (most / step).ceil() * step };
+            Self { low: (least / step).floor() * step, high, step }
+        };
+        let scales = N_STEPS.map(|n_steps| of_step(round_step(span / n_steps).max(min_step)));
+        // The one that leaves least of the chart empty; of two such, the one with fewer lines.
+        let is_better = |new: &Self, old: &Self| new.high - new.low < (old.high - old.low) * (1.0 - 1e-9);
+        scales
+            .into_iter()
+            .reduce(|old, new| if is_better(&new, &old) { new } else { old })
+            .expect("there are some")
     }
 
     /// The distance from the top of a chart that is `height` high.
@@ -65,12 +74,13 @@ mod tests {
 
     #[test]
     fn steps_are_round_and_cover_zero() {
-        check(0.0, 100.0, &[0.0, 25.0, 50.0, 75.0, 100.0]);
-        check(0.0, 101.0, &[0.0, 50.0, 100.0, 150.0]);
-        check(3.0, 7.0, &[0.0, 2.0, 4.0, 6.0, 8.0]);
-        check(-30.0, 70.0, &[-50.0, -25.0, 0.0, 25.0, 50.0, 75.0]);
-        check(-4.0, -1.0, &[-4.0, -3.0, -2.0, -1.0, 0.0]);
-        check(0.0, 0.0004, &[0.0, 0.0001, 0.0002, 0.0003, 0.0004]);
+        check(0.0, 100.0, &[0.0, 50.0, 100.0]);
+        check(0.0, 101.0, &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0, 120.0]);
+        check(0.0, 20.8, &[0.0, 5.0, 10.0, 15.0, 20.0, 25.0]);
+        check(3.0, 7.0, &[0.0, 2.5, 5.0, 7.5]);
+        check(-30.0, 70.0, &[-40.0, -20.0, 0.0, 20.0, 40.0, 60.0, 80.0]);
+        check(-4.0, -1.0, &[-4.0, -2.0, 0.0]);
+        check(0.0, 0.0004, &[0.0, 0.0002, 0.0004]);
     }
 
     #[test]
@@ -81,14 +91,15 @@ mod tests {
 
     #[test]
     fn any_value_has_a_place() {
-        for (least, most) in [(0.0, f64::MAX), (f64::MIN, f64::MAX), (f64::NAN, 1.0), (0.0, f64::MIN_POSITIVE)]
+        for (least, most) in
+            [(0.0, f64::MAX), (f64::MIN, f64::MAX), (f64::NAN, 1.0), (0.0, f64::MIN_POSITIVE)]
         {
             let scale = Scale::covering(least, most, 0.0);
             for value in [least, most, 0.0, 1.0, f64::INFINITY, f64::NAN] {
                 let y = scale.y(value, 200.0);
                 assert!((0.0..=200.0).contains(&y), "{least}..{most}: {value} at {y}");
             }
-            assert!((2..12).contains(&scale.ticks().len()), "{:?}", scale.ticks());
+            assert!((2..14).contains(&scale.ticks().len()), "{:?}", scale.ticks());
         }
     }
 

@@ -131,9 +131,13 @@ fn the_table_has_every_value_with_its_unit_and_the_total() {
 
 #[test]
 fn a_meter_warns_before_its_limit_and_at_it() {
-    for (used, limit, class) in
-        [(0.0, 10.0, "fine"), (7.9, 10.0, "fine"), (8.0, 10.0, "near"), (10.0, 10.0, "over"), (1.0, 0.0, "over")]
-    {
+    for (used, limit, class) in [
+        (0.0, 10.0, "fine"),
+        (7.9, 10.0, "fine"),
+        (8.0, 10.0, "near"),
+        (10.0, 10.0, "over"),
+        (1.0, 0.0, "over"),
+    ] {
         let markup = meter(used, limit, "said").into_string();
         check(&markup);
         assert!(markup.contains(&format!("meter {class}")), "{used} of {limit}: {markup}");
