@@ -56,9 +56,9 @@ fn list(book: &Book<'_>, calls: &[Entry]) -> Markup {
             thead { tr {
                 th scope="col" { "Time (UTC)" }
                 @if has_teams { th.more scope="col" { "Team" } }
-                th scope="col" { "Route" } th.more scope="col" { "Model" } th.more scope="col" { "Answered by" } th scope="col" { "Outcome" }
+                th.more scope="col" { "Route" } th.more scope="col" { "Model" } th.more scope="col" { "Answered by" } th scope="col" { "Outcome" }
                 th.n.more scope="col" { "Tokens in" } th.n.more scope="col" { "out" }
-                th.n scope="col" { "Cost" } th.n.more scope="col" { "Saved" } th.n.more scope="col" { "Took" }
+                th.n scope="col" { "Cost" } th.n.more scope="col" { "Saved" } th.n scope="col" { "Took" }
             } }
             tbody { @for call in calls { (row(book, call, has_teams)) } }
         } } }
@@ -75,14 +75,14 @@ fn row(book: &Book<'_>, call: &Entry, has_teams: bool) -> Markup {
                 @if let Some(user) = &call.user { span.under { (user) } }
             }
             @if has_teams { td.more { (call.team) } }
-            td { (call.route) @if let Some(tier) = &call.tier { span.under { "tier " (tier) } } }
+            td.more { (call.route) @if let Some(tier) = &call.tier { span.under { "tier " (tier) } } }
             td.more { (call.model.as_deref().unwrap_or(format::NOTHING)) @if let Some(upstream) = &call.upstream { span.under { (upstream) } } }
             td.more { (path_pill(call.path)) }
             td { (outcome_pill(call.outcome)) @if call.estimated { " " span.pill title="Usage was estimated, because the upstream did not say it." { "estimated" } } }
             td.n.more { (tokens(call.usage.input)) } td.n.more { (tokens(call.usage.output)) }
             (cost_cell(call.cost))
             td.n.more { (saved_text(call)) }
-            td.n.more { (duration(call.total_ms as f64)) }
+            td.n { (duration(call.total_ms as f64)) }
         }
     }
 }
