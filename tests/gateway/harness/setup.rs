@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::TestGateway;
+use super::stack::Stack;
 use crate::fake_upstream::FakeUpstream;
 
 /// Wednesday, 15 October 2025, noon UTC.
@@ -81,7 +82,13 @@ impl Setup {
         path
     }
 
+    /// Where this test's services are; nothing where the gateway is the embedded default.
+    pub fn stack(&self) -> Stack {
+        Stack::of(self.folder.path())
+    }
+
     async fn open(&self) -> Result<Arc<Gateway>, StartError> {
+        self.stack().prepare().await;
         let config = Config::parse("the test", &self.whole_toml(), &self.prices, &Environment::default());
         let config = config.unwrap_or_else(|mistakes| panic!("{}\n{mistakes:#?}", self.toml));
         Gateway::open(config, &Environment::default(), self.clock.clone()).await
@@ -95,6 +102,18 @@ impl Setup {
         default(&["ledger", "path"], in_folder("ledger.sqlite").into());
         default(&["ledger", "journal_dir"], in_folder("journal").into());
         default(&["ledger", "flush_interval_ms"], 1.into());
+        let Stack { redis_url, qdrant, .. } = self.stack();
+        if let Some(url) = self.stack().ledger_url() {
+            default(&["ledger", "url"], url.into());
+        }
+        if let Some(url) = redis_url {
+            default(&["cache", "exact", "redis_url"], url.into());
+            default(&["cache", "exact", "redis_timeout_ms"], 5_000.into());
+        }
+        if let Some((url, collection)) = qdrant {
+            default(&["cache", "semantic", "qdrant_url"], url.into());
+            default(&["cache", "semantic", "qdrant_collection"], collection.into());
+        }
         default(&["cache", "semantic", "data_dir"], in_folder("semantic").into());
         if self.with_models {
             // Without optimization the models are slow, and other tests run beside.
