@@ -15,3 +15,4 @@ mod degraded;
 mod local;
 mod money;
 mod routing;
+mod splits;
