@@ -16,3 +16,4 @@ mod degraded;
 mod local;
 mod money;
 mod routing;
+mod splits;

@@ -12,6 +12,7 @@ mod edge;
 pub mod harness;
 mod sdks;
 pub mod sockets;
+mod splits;
 
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;

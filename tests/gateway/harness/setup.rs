@@ -27,6 +27,7 @@ pub type Folder = Arc<TempDir>;
 pub struct Setup {
     toml: String,
     prices: String,
+    splits: Option<String>,
     folder: Folder,
     clock: Clock,
     with_models: bool,
@@ -36,12 +37,19 @@ impl Setup {
     pub fn of(toml: &str) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder for the test can be made"));
         let clock = Clock::standing_at(NOW_MS);
-        Self { toml: toml.to_owned(), prices: default_prices(), folder, clock, with_models: false }
+        let (toml, prices) = (toml.to_owned(), default_prices());
+        Self { toml, prices, splits: None, folder, clock, with_models: false }
     }
 
     /// Replaces the prices.
     pub fn prices(self, prices: &str) -> Self {
         Self { prices: prices.to_owned(), ..self }
+    }
+
+    /// Divides routes. The configuration is then read from files, as `stiver serve` reads it, so that it can be
+    /// read again.
+    pub fn splits(self, splits: &str) -> Self {
+        Self { splits: Some(splits.to_owned()), ..self }
     }
 
     /// Goes on with what an earlier gateway left.
@@ -79,6 +87,10 @@ impl Setup {
         std::fs::write(&path, self.whole_toml()).expect("the folder can be written");
         std::fs::write(self.folder.path().join("prices.toml"), &self.prices)
             .expect("the folder can be written");
+        if let Some(splits) = &self.splits {
+            std::fs::write(self.folder.path().join("splits.toml"), splits)
+                .expect("the folder can be written");
+        }
         path
     }
 
@@ -89,9 +101,13 @@ impl Setup {
 
     async fn open(&self) -> Result<Arc<Gateway>, StartError> {
         self.stack().prepare().await;
-        let config = Config::parse("the test", &self.whole_toml(), &self.prices, &Environment::default());
+        let env = Environment::default();
+        let config = match &self.splits {
+            None => Config::parse("the test", &self.whole_toml(), &self.prices, &env),
+            Some(_) => Config::load(Some(&self.write_files()), &env),
+        };
         let config = config.unwrap_or_else(|mistakes| panic!("{}\n{mistakes:#?}", self.toml));
-        Gateway::open(config, &Environment::default(), self.clock.clone()).await
+        Gateway::open(config, &env, self.clock.clone()).await
     }
 
     /// The test's text, with whatever it does not say set for tests.
