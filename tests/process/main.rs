@@ -16,3 +16,6 @@ mod splits;
 
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;
+
+#[path = "../services/postgres.rs"]
+mod postgres;
