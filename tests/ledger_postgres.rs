@@ -214,13 +214,17 @@ async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells
     let all = entries(1_500);
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sqlite = open(here.path(), None).await;
-    all.iter().for_each(|entry| drop(sqlite.record(entry.clone()).unwrap()));
+    for entry in &all {
+        sqlite.record(entry.clone()).unwrap();
+    }
     sqlite.flushed().await;
     check_spend(&sqlite, &all, "SQLite").await;
 
     let Some(server) = PostgresServer::start().await else { return sqlite.close().await.unwrap() };
     let postgres = open(there.path(), Some(&server.database().await)).await;
-    all.iter().for_each(|entry| drop(postgres.record(entry.clone()).unwrap()));
+    for entry in &all {
+        postgres.record(entry.clone()).unwrap();
+    }
     postgres.flushed().await;
     check_spend(&postgres, &all, "Postgres").await;
 
@@ -309,7 +313,9 @@ async fn replicas_that_write_at_the_same_time_add_up() {
         }
         // The same row again, as after a crash between the commit and the journal's end.
         let known = ledger.reports().recent(1, None).await.unwrap();
-        known.into_iter().for_each(|row| drop(ledger.record(row).unwrap()));
+        for row in known {
+            ledger.record(row).unwrap();
+        }
         ledger.flushed().await;
     });
     futures_util::future::join_all(work).await;

@@ -65,6 +65,8 @@ pub struct Options {
     pub user: Option<String>,
     /// The decision is wanted, not the answer.
     pub dry_run: bool,
+    /// Headers that an A/B split goes by, with their values.
+    pub kept: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Options {
@@ -84,7 +86,23 @@ impl Options {
             tags,
             user: get("x-stiver-user").or_else(|| get("helicone-user-id")).map(label),
             dry_run: get("x-stiver-dry-run").is_some_and(|value| matches!(value.trim(), "1" | "true")),
+            kept: Vec::new(),
         })
+    }
+
+    /// Keeps the headers of these lower-case names beside the wishes.
+    pub fn keep<'n, 'a>(
+        mut self,
+        names: impl Iterator<Item = &'n str>,
+        get: impl Fn(&str) -> Option<&'a str>,
+    ) -> Self {
+        self.kept.extend(names.filter_map(|name| Some((name.into(), get(name)?.trim().into()))));
+        self
+    }
+
+    /// The value of a header that was kept.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.kept.iter().find(|(known, _)| known.as_ref() == name).map(|(_, value)| value.as_ref())
     }
 }
 
@@ -135,6 +153,17 @@ mod tests {
         assert_eq!(options.max_cost, Some(NanoUsd::new(50_000_000)));
         assert_eq!(options.user.as_deref(), Some("u1"));
         assert!(options.dry_run);
+    }
+
+    #[test]
+    fn headers_are_kept_only_where_somebody_asks_for_them() {
+        let pairs = [("x-session", " s1 "), ("x-other", "o")];
+        let get = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+
+        let options = Options::default().keep(["x-session", "x-absent"].into_iter(), get);
+
+        assert_eq!((options.header("x-session"), options.header("x-absent")), (Some("s1"), None));
+        assert_eq!(options.header("x-other"), None);
     }
 
     #[test]

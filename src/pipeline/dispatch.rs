@@ -15,6 +15,7 @@ use super::hold::Held;
 use super::local;
 use super::meter::emit_ended;
 use super::plan::Planned;
+use super::reply::arm_of;
 use crate::chat::{Request, Usage};
 use crate::config::EMBEDDER;
 use crate::error::{Blame, Error, Result};
@@ -269,6 +270,7 @@ impl Sending<'_> {
             error.message = format!("{}; tried {tried}", error.message).into();
         }
         let mut entry = self.hold.draft().clone();
+        error.split = arm_of(&entry).map(String::into_boxed_str);
         if self.n_attempts > 0 {
             entry.outcome = Outcome::UpstreamError;
             entry.status = error.status;

@@ -49,5 +49,9 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
     entry.key = admitted.caller.key.clone();
     entry.user = call.user().map(str::to_owned);
     entry.tags = call.options.tags.clone();
+    if let Some(assigned) = admitted.assignment.arm() {
+        entry.split = Some(assigned.split().name.to_string());
+        entry.arm = Some(assigned.arm().name.to_string());
+    }
     entry
 }

@@ -48,7 +48,7 @@ pub(super) fn plan(
         unknown_price: config.pricing.unknown_price,
         now_ms: call.ts_ms,
     };
-    let plan = decide(&config.catalog, &request.route, &facts)?;
+    let plan = decide(&config.catalog, admitted.route(call)?, &facts)?;
     call.mark(Stage::Planned);
     Ok(Planned { plan, scored })
 }

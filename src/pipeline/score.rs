@@ -9,7 +9,7 @@ use crate::telemetry::events::ScoreFellBack;
 
 /// `None` where the route has one rung and nothing is to be decided.
 pub(super) async fn score(gateway: &Gateway, admitted: &Admitted, call: &Call) -> Option<Scored> {
-    let route = admitted.live.config.catalog.route(&call.request.route)?;
+    let route = admitted.route(call).ok()?;
     if !route.has_ladder() {
         return None;
     }

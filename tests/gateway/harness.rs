@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod process;
 pub mod setup;
+pub mod stack;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,3 +17,4 @@ mod degraded;
 mod local;
 mod money;
 mod routing;
+mod splits;

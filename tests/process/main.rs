@@ -13,6 +13,10 @@ mod edge;
 pub mod harness;
 mod sdks;
 pub mod sockets;
+mod splits;
 
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;
+
+#[path = "../services/postgres.rs"]
+mod postgres;
