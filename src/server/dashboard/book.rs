@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::budgets::Standing;
-use super::range::{Ask, Grain, Range, Span};
+use super::range::{Ask, Grain, Span};
 use crate::gateway::{Gateway, Live};
 use crate::ledger::entry::Entry;
 use crate::ledger::report::{
@@ -19,6 +19,8 @@ use crate::team::{CallId, RouteName, TeamName};
 
 /// Calls on one page of the list.
 pub(super) const N_CALLS: u32 = 50;
+/// Who was silent for longer is found by a link or by name; all names would cost a look at every sum.
+const N_DAYS_OF_NAMES: i64 = 7;
 
 /// The ledger did not answer, in a sentence for the operator.
 #[derive(Debug)]
@@ -83,9 +85,9 @@ impl<'a> Book<'a> {
         self.spend(by, step, self.span).await
     }
 
-    /// Sums an hour of the range.
-    pub(super) async fn by_hour(&self, by: &[By]) -> Read<Vec<SpendRow>> {
-        self.spend(by, Step::Hour, self.span).await
+    /// Sums an hour of the range's last days.
+    pub(super) async fn by_hour(&self, n_days: i64) -> Read<Vec<SpendRow>> {
+        self.spend(&[], Step::Hour, self.span.last_days(n_days)).await
     }
 
     /// Sums of the whole range.
@@ -93,19 +95,20 @@ impl<'a> Book<'a> {
         self.spend(by, Step::Whole, self.span).await
     }
 
-    /// The sum of everything in a range of its own, with the page's filters.
-    pub(super) async fn total(&self, range: Range) -> Read<Sums> {
-        self.total_in(range.span(self.now_ms)).await
+    /// Sums of the range's last days.
+    pub(super) async fn whole_of_last(&self, n_days: i64, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend(by, Step::Whole, self.span.last_days(n_days)).await
     }
 
+    /// The sum of everything in a span of its own, with the page's filters.
     pub(super) async fn total_in(&self, span: Span) -> Read<Sums> {
         let rows = self.spend(&[], Step::Whole, span).await?;
         Ok(sum(&rows))
     }
 
-    /// Sums a day, with the page's filters, in a range of its own.
-    pub(super) async fn by_day(&self, range: Range) -> Read<Vec<SpendRow>> {
-        self.spend(&[], Step::Day, range.span(self.now_ms)).await
+    /// Sums a day in a span of its own, with the page's filters.
+    pub(super) async fn by_day(&self, span: Span) -> Read<Vec<SpendRow>> {
+        self.spend(&[], Step::Day, span).await
     }
 
     async fn spend(&self, by: &[By], step: Step, span: Span) -> Read<Vec<SpendRow>> {
@@ -114,13 +117,17 @@ impl<'a> Book<'a> {
         self.gateway.ledger.reports().spend(&ask).await.map_err(unread)
     }
 
-    /// Names there are to choose from, whatever is chosen now.
-    pub(super) async fn names(&self, by: By) -> Read<Vec<String>> {
+    /// Names of teams and routes in the range's last days, whatever is chosen now.
+    pub(super) async fn names(&self) -> Read<Vec<(String, String)>> {
         let filter = self.viewer.narrow(Filter::default());
-        let Span { from_ms, to_ms, .. } = self.span;
-        let ask = SpendAsk { by: vec![by], step: Step::Whole, from_ms, to_ms, filter };
+        let Span { from_ms, to_ms, .. } = self.span.last_days(N_DAYS_OF_NAMES);
+        let ask = SpendAsk { filter, ..SpendAsk::over(&[By::Team, By::Route], from_ms, to_ms) };
         let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
-        Ok(rows.into_iter().filter_map(|row| row.names.into_iter().next()).collect())
+        let pair = |row: SpendRow| {
+            let mut names = row.names.into_iter();
+            Some((names.next()?, names.next()?))
+        };
+        Ok(rows.into_iter().filter_map(pair).collect())
     }
 
     pub(super) async fn latency(&self, by: Option<LatencyBy>) -> Read<Vec<LatencyRow>> {

@@ -16,8 +16,7 @@ const N_SAMPLED: u32 = 500;
 const N_BINS: usize = 8;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let (by_cache, by_route, similar) =
-        tokio::try_join!(book.by_time(&[By::Cache]), book.whole(&[By::Route]), similarities(book))?;
+    let (by_cache, similar) = tokio::try_join!(book.by_time(&[By::Cache, By::Route]), similarities(book))?;
     let total = sum(&by_cache);
     if total.n_calls == 0 {
         return Ok(no_calls(book));
@@ -36,7 +35,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         (tiles(&figures(&total, &sums)))
         div.wide { (what.stacked()) }
         div.halves { (rate_chart(&sums, &columns)) (saved_chart(&sums, &columns)) }
-        div.halves { (similarity_card(&similar)) (routes_card(book, &by_route)) }
+        div.halves { (similarity_card(&similar)) (routes_card(book, &by_cache)) }
         (state_card(book).await)
     })
 }
@@ -151,7 +150,7 @@ fn similarity_card(similar: &[f32]) -> Markup {
     card("How alike semantic hits are", &about, &body)
 }
 
-fn routes_card(book: &Book<'_>, by_route: &[SpendRow]) -> Markup {
+fn routes_card(book: &Book<'_>, by_cache: &[SpendRow]) -> Markup {
     let row = |(route, sums): (String, Sums)| Bar {
         href: Some(link(book, Page::Cache, &book.ask.with_route(&route).shared())),
         value: percent_of_calls(n_hits(&sums), &sums).unwrap_or(0.0),
@@ -163,7 +162,7 @@ fn routes_card(book: &Book<'_>, by_route: &[SpendRow]) -> Markup {
         ],
         name: format::name(&route).to_owned(),
     };
-    let bars: Vec<Bar> = super::book::grouped(by_route, 0, n_calls).into_iter().map(row).collect();
+    let bars: Vec<Bar> = super::book::grouped(by_cache, 1, n_calls).into_iter().map(row).collect();
     card("Hit rate by route", "", &ranking("Route", &["Hits", "Saved", "Requests"], &bars))
 }
 

@@ -16,8 +16,7 @@ use crate::ledger::report::{By, SpendRow, Sums};
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     let journal_dir = &book.live.config.ledger.journal_dir;
-    let (rows, by_upstream, by_outcome) =
-        tokio::try_join!(book.by_time(&[]), book.whole(&[By::Upstream]), book.by_time(&[By::Outcome]))?;
+    let (rows, by_upstream) = tokio::try_join!(book.by_time(&[By::Outcome]), book.whole(&[By::Upstream]))?;
     let (parts, journal_bytes) = tokio::join!(book.gateway.readiness(), size_bytes(journal_dir));
     let total = sum(&rows);
     let sums = by_column(&book.span, &rows);
@@ -28,7 +27,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         (card("Upstreams", "", &upstream_table(book, &by_upstream)))
         @if total.n_calls > 0 {
             div.halves {
-                (outcomes_chart(book, &by_outcome, &columns))
+                (outcomes_chart(book, &rows, &columns))
                 (sureness_chart(&sums, &columns))
             }
         }

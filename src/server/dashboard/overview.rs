@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::book::{Book, Read, grouped, sum};
+use super::book::{Book, Read, sum};
 use super::budgets::{Outlook, Standing};
 use super::chart::{Bar, Chart, Column, Look, Series, Tone, meter, ranking, sparkline};
 use super::format::{self, Unit, duration, share, usd};
@@ -16,12 +16,11 @@ use crate::money::NanoUsd;
 
 /// What the page reads.
 struct Figures {
-    by_name: Vec<SpendRow>,
-    by_path: Vec<SpendRow>,
+    /// By team or route, and by what answered.
+    rows: Vec<SpendRow>,
     before: Sums,
-    today: Sums,
-    yesterday: Sums,
-    month: Sums,
+    /// This month, and yesterday where that was in another.
+    by_day: Vec<SpendRow>,
     latency: Vec<LatencyRow>,
     latency_by_time: Vec<LatencyRow>,
 }
@@ -29,21 +28,35 @@ struct Figures {
 impl Figures {
     async fn read(book: &Book<'_>) -> Read<Self> {
         // Who sees one team only is better served by its routes.
-        let by = [if book.team().is_some() { By::Route } else { By::Team }];
-        let today = Range::Preset(Preset::Day).span(book.now_ms);
-        let midnight_ms = book.now_ms - book.now_ms.rem_euclid(DAY_MS);
-        let today = Span { from_ms: midnight_ms, to_ms: midnight_ms + DAY_MS, ..today };
-        let (by_name, by_path, before, today, yesterday, month, latency, latency_by_time) = tokio::try_join!(
+        let by = [if book.team().is_some() { By::Route } else { By::Team }, By::Path];
+        let month = Range::Preset(Preset::Month).span(book.now_ms);
+        let recent = Span { from_ms: month.from_ms.min(month.to_ms - 2 * DAY_MS), ..month };
+        let (rows, before, by_day, latency, latency_by_time) = tokio::try_join!(
             book.by_time(&by),
-            book.by_time(&[By::Path]),
             book.total_in(book.span.before()),
-            book.total_in(today),
-            book.total_in(today.before()),
-            book.total(Range::Preset(Preset::Month)),
+            book.by_day(recent),
             book.latency(None),
             book.latency(Some(book.latency_step())),
         )?;
-        Ok(Self { by_name, by_path, before, today, yesterday, month, latency, latency_by_time })
+        Ok(Self { rows, before, by_day, latency, latency_by_time })
+    }
+
+    /// What was spent on the day that began so many days before today.
+    fn spent_days_ago(&self, book: &Book<'_>, n_days: i64) -> NanoUsd {
+        let from_ms = book.now_ms - book.now_ms.rem_euclid(DAY_MS) - n_days * DAY_MS;
+        self.by_day.iter().filter(|row| row.at_ms == from_ms).map(|row| row.sums.cost).sum()
+    }
+
+    fn spent_this_month(&self, book: &Book<'_>) -> NanoUsd {
+        let Span { from_ms, .. } = Range::Preset(Preset::Month).span(book.now_ms);
+        self.by_day.iter().filter(|row| row.at_ms >= from_ms).map(|row| row.sums.cost).sum()
+    }
+
+    /// By what answered, whoever asked.
+    fn by_path(&self) -> Vec<SpendRow> {
+        let path =
+            |row: &SpendRow| SpendRow { names: row.names.iter().skip(1).cloned().collect(), ..row.clone() };
+        self.rows.iter().map(path).collect()
     }
 }
 
@@ -51,11 +64,11 @@ const DAY_MS: i64 = 86_400_000;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     let figures = Figures::read(book).await?;
-    let total = sum(&figures.by_path);
-    let columns = by_column(&book.span, &figures.by_path);
+    let total = sum(&figures.rows);
+    let columns = by_column(&book.span, &figures.rows);
     let names = book.span.columns();
     Ok(html! {
-        (tiles(&[spent_today(&figures, &columns), spent_this_month(book, &figures), saved(&total, &columns), requests(&total, &figures, &columns)]))
+        (tiles(&[spent_today(book, &figures, &columns), spent_this_month(book, &figures), saved(&total, &columns), requests(&total, &figures, &columns)]))
         (tiles(&[errors(&total, &columns), hits(&total, &columns), slowest(book, &figures), overhead(&total, &columns)]))
         @if total.n_calls == 0 { (no_calls(book)) } @else {
             div.wide { (spend_chart(book, &figures, &names)) }
@@ -72,8 +85,8 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     })
 }
 
-fn spent_today(figures: &Figures, columns: &[Sums]) -> Tile<'static> {
-    let (today, yesterday) = (figures.today.cost, figures.yesterday.cost);
+fn spent_today(book: &Book<'_>, figures: &Figures, columns: &[Sums]) -> Tile<'static> {
+    let (today, yesterday) = (figures.spent_days_ago(book, 0), figures.spent_days_ago(book, 1));
     Tile {
         label: "Spend today",
         value: usd(today),
@@ -83,7 +96,7 @@ fn spent_today(figures: &Figures, columns: &[Sums]) -> Tile<'static> {
 }
 
 fn spent_this_month(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
-    let spent = figures.month.cost;
+    let spent = figures.spent_this_month(book);
     let monthly: Vec<_> =
         book.budgets().into_iter().filter(|standing| standing.per == Window::Month).collect();
     let limit: NanoUsd =
@@ -198,7 +211,7 @@ fn spend_chart(book: &Book<'_>, figures: &Figures, columns: &[Column]) -> Markup
         about: "What was charged by upstreams and by our own machines.",
         unit: Unit::Usd,
         columns,
-        series: series::greatest(&book.span, &figures.by_name, cost),
+        series: series::greatest(&book.span, &figures.rows, cost),
     };
     chart.stacked()
 }
@@ -242,7 +255,7 @@ fn answers_chart(book: &Book<'_>, figures: &Figures, columns: &[Column]) -> Mark
         about: "Caches and local models cost next to nothing.",
         unit: Unit::Count,
         columns,
-        series: series::known(&book.span, &figures.by_path, &series::PATHS, n_calls),
+        series: series::known(&book.span, &figures.by_path(), &series::PATHS, n_calls),
     };
     chart.stacked()
 }
@@ -306,11 +319,4 @@ impl Book<'_> {
             super::range::Grain::Day => LatencyBy::Day,
         }
     }
-}
-
-/// The names that spent most, for a list.
-pub(super) fn dearest(rows: &[SpendRow], idx: usize, n_most: usize) -> Vec<(String, Sums)> {
-    let mut groups = grouped(rows, idx, cost);
-    groups.truncate(n_most);
-    groups
 }

@@ -122,6 +122,11 @@ impl Span {
         (0..self.n_columns()).map(|idx| column(at(idx))).collect()
     }
 
+    /// Its end: at most so many days.
+    pub(super) fn last_days(&self, n_days: i64) -> Self {
+        Self { from_ms: self.from_ms.max(self.to_ms - n_days * DAY_MS), ..*self }
+    }
+
     /// The same length of time before it, to compare with.
     pub(super) fn before(&self) -> Self {
         Self { from_ms: self.from_ms - (self.to_ms - self.from_ms), to_ms: self.from_ms, grain: self.grain }

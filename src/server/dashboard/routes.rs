@@ -13,11 +13,9 @@ use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let (by_route, by_tier, by_model, by_upstream, latency) = tokio::try_join!(
+    let (by_route, rows, latency) = tokio::try_join!(
         book.by_time(&[By::Route]),
-        book.whole(&[By::Route, By::Tier]),
-        book.whole(&[By::Model]),
-        book.whole(&[By::Upstream]),
+        book.whole(&[By::Route, By::Tier, By::Model, By::Upstream]),
         book.latency(Some(LatencyBy::Route)),
     )?;
     if by_route.is_empty() {
@@ -39,9 +37,9 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         }
         div.wide { (chart.stacked()) }
         (card("Routes", "", &route_table(book, &by_route, &latency)))
-        (tiers_card(&by_tier))
-        (card("Models", "Quality stands here as soon as it is metered; until then a cheaper model is only cheaper.", &cost_table("Model", &by_model, Tone::Nth(6))))
-        (card("Upstreams", "", &cost_table("Upstream", &by_upstream, Tone::Nth(0))))
+        (tiers_card(&rows))
+        (card("Models", "Quality stands here as soon as it is metered; until then a cheaper model is only cheaper.", &cost_table("Model", &rows, 2)))
+        (card("Upstreams", "", &cost_table("Upstream", &rows, 3)))
     })
 }
 
@@ -92,7 +90,7 @@ fn tiers_card(by_tier: &[SpendRow]) -> Markup {
     let tiers = grouped(by_tier, 1, n_calls);
     let label = |tier: &str| if tier.is_empty() { "none".to_owned() } else { tier.to_owned() };
     let of = |route: &str, tier: &str| -> Sums {
-        let is_it = |row: &&SpendRow| row.names.iter().map(String::as_str).eq([route, tier]);
+        let is_it = |row: &&SpendRow| row.names.iter().take(2).map(String::as_str).eq([route, tier]);
         sum(&by_tier.iter().filter(is_it).cloned().collect::<Vec<_>>())
     };
     let body = html! {
@@ -132,16 +130,17 @@ fn segments(tiers: &[(String, Sums)], parts: &[Sums], whole: &Sums) -> Vec<Segme
     tiers.iter().zip(parts).enumerate().map(one).collect()
 }
 
-fn cost_table(what: &str, rows: &[SpendRow], tone: Tone) -> Markup {
+/// Rows grouped by their name at `idx`.
+fn cost_table(what: &str, rows: &[SpendRow], idx: usize) -> Markup {
     let total = sum(rows);
-    let bars: Vec<Bar> = grouped(rows, 0, cost)
+    let bars: Vec<Bar> = grouped(rows, idx, cost)
         .into_iter()
         .map(|(one, sums)| Bar {
             // Hits of a cache, and calls that were refused.
             name: if one.is_empty() { "(nothing was sent)".to_owned() } else { one },
             href: None,
             value: cost(&sums),
-            tone,
+            tone: Tone::Nth(0),
             cells: vec![
                 usd(sums.cost),
                 format::percent(cost(&sums), cost(&total)),

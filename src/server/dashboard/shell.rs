@@ -8,7 +8,6 @@ use super::assets::{css_path, js_path};
 use super::book::{Book, Read};
 use super::format::{name, time};
 use super::range::{Preset, Range};
-use crate::ledger::report::By;
 use crate::server::viewer::Viewer;
 
 /// The pages, in the order of the navigation.
@@ -85,14 +84,12 @@ pub(super) struct Choices {
 
 impl Choices {
     pub(super) async fn read(book: &Book<'_>) -> Read<Self> {
-        let of_teams = async {
+        let (mut teams, mut routes): (Vec<String>, Vec<String>) = book.names().await?.into_iter().unzip();
+        teams.extend(book.live.config.teams.keys().map(ToString::to_string));
+        teams.extend(book.ask.team.clone());
+        if !book.sees_all() {
             // Who sees one team only has nothing to choose.
-            if book.sees_all() { book.names(By::Team).await } else { Ok(Vec::new()) }
-        };
-        let (mut teams, mut routes) = tokio::try_join!(of_teams, book.names(By::Route))?;
-        if book.sees_all() {
-            teams.extend(book.live.config.teams.keys().map(ToString::to_string));
-            teams.extend(book.ask.team.clone());
+            teams.clear();
         }
         routes.extend(book.ask.route.clone());
         Ok(Self { teams: sorted(teams), routes: sorted(routes) })

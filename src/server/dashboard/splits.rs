@@ -34,16 +34,34 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     }
     let named = grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty());
     let splits = try_join_all(named.map(|(name, whole)| read(book, &rows, name, whole))).await?;
-    if splits.is_empty() {
+    let idle = idle(book, &splits);
+    if splits.is_empty() && idle.is_empty() {
         return Ok(nothing());
     }
     Ok(html! {
+        @for split in &idle {
+            p.notice { "No call came to split " strong { (split) } " in this range. Is its route asked for, and does its unit arrive, such as the header it names?" }
+        }
         @for (idx, split) in splits.iter().enumerate() {
-            (split_card(split))
+            (split_card(book, split))
             div.wide { (cost_chart(book, &format!("cost-{idx}"), split)) }
         }
         p.hint { "A difference here may be chance. Wait until each arm has some hundreds of calls, and change one thing at a time." }
     })
+}
+
+/// Splits of the configuration that no call of the range came to; a team is not told of others' splits.
+fn idle(book: &Book<'_>, called: &[Split]) -> Vec<String> {
+    let configured = book.live.config.splits.iter().map(|split| split.name.to_string());
+    let is_idle = |name: &String| book.sees_all() && called.iter().all(|split| split.name != *name);
+    configured.filter(is_idle).collect()
+}
+
+/// The share that the configuration gives an arm now.
+fn planned(book: &Book<'_>, split: &str, arm: &str) -> String {
+    let found = book.live.config.splits.iter().find(|known| known.name.as_str() == split);
+    let share = found.and_then(|found| found.arms().iter().find(|known| known.name.as_str() == arm));
+    share.map_or(NOTHING.to_owned(), |arm| format::percent(f64::from(arm.share), 10_000.0))
 }
 
 async fn read(book: &Book<'_>, rows: &[SpendRow], name: String, whole: Sums) -> Read<Split> {
@@ -91,7 +109,7 @@ fn nothing() -> Markup {
     empty("No split has matched a call in this range.", &todo)
 }
 
-fn split_card(split: &Split) -> Markup {
+fn split_card(book: &Book<'_>, split: &Split) -> Markup {
     let arms = split.arms();
     let segments: Vec<Segment> = arms
         .iter()
@@ -104,8 +122,19 @@ fn split_card(split: &Split) -> Markup {
         })
         .collect();
     let bars: Vec<Bar> =
-        arms.iter().enumerate().map(|(idx, (arm, sums))| arm_bar((idx, arm), sums, split)).collect();
-    let heads = ["Cost per call", "Calls", "Share", "Cost", "Saved per call", "Hits", "p50", "p95", "Errors"];
+        arms.iter().enumerate().map(|(idx, (arm, sums))| arm_bar(book, (idx, arm), sums, split)).collect();
+    let heads = [
+        "Cost per call",
+        "Calls",
+        "Share",
+        "planned",
+        "Cost",
+        "Saved per call",
+        "Hits",
+        "p50",
+        "p95",
+        "Errors",
+    ];
     let body = html! {
         (share_bar(&split.name, &segments))
         (ranking("Arm", &heads, &bars))
@@ -113,7 +142,7 @@ fn split_card(split: &Split) -> Markup {
     card(&split.name, &format!("{} calls", format::grouped(split.whole.n_calls)), &body)
 }
 
-fn arm_bar((idx, arm): (usize, &str), sums: &Sums, split: &Split) -> Bar {
+fn arm_bar(book: &Book<'_>, (idx, arm): (usize, &str), sums: &Sums, split: &Split) -> Bar {
     let row = split.latency.iter().find(|row| row.name == arm);
     let took = |value: fn(&LatencyRow) -> f64| row.map_or(NOTHING.to_owned(), |row| duration(value(row)));
     Bar {
@@ -125,6 +154,7 @@ fn arm_bar((idx, arm): (usize, &str), sums: &Sums, split: &Split) -> Bar {
             per_call(sums.cost, sums.n_calls),
             format::grouped(sums.n_calls),
             share(sums.n_calls, split.whole.n_calls),
+            planned(book, &split.name, arm),
             usd(sums.cost),
             per_call(sums.saved.net(), sums.n_calls),
             share(n_hits(sums), sums.n_calls),

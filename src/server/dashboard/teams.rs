@@ -2,13 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::book::{Book, Read, grouped, sum};
+use super::book::{Book, Read, grouped};
 use super::budgets::{Outlook, Standing};
 use super::chart::{Bar, Chart, Column, Look, Series, Tone, heat_map, meter, ranking};
 use super::format::{self, Unit, name, share, usd};
-use super::overview::dearest;
 use super::parts::{card, no_calls};
-use super::range::{Grain, Range, Span};
+use super::range::{Grain, Span};
 use super::series::{self, cost, n_hits};
 use super::shell::Page;
 use crate::ledger::budget::{OnExceed, Window};
@@ -17,21 +16,25 @@ use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 const N_MOST: usize = 10;
+/// Users and hours are many: the end of a long range tells as much, and at once.
+const N_DAYS_OF_USERS: i64 = 30;
+const N_DAYS_OF_HOURS: i64 = 28;
 /// Users are summed by day and not by route; beyond this their rows would have to be read one by one.
 const MOST_USERS_BY_ROUTE_MS: i64 = 7 * DAY_MS;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     // One team alone is better told apart by its models.
-    let by = [if book.team().is_some() { By::Model } else { By::Team }];
-    let (by_time, by_team, by_model, by_hour, users, latency, burned) = tokio::try_join!(
+    let by = if book.team().is_some() { [By::Model, By::Team] } else { [By::Team, By::Model] };
+    let (by_time, by_hour, users, latency, burned) = tokio::try_join!(
         book.by_time(&by),
-        book.whole(&[By::Team]),
-        book.whole(&[By::Model]),
-        book.by_hour(&[]),
+        book.by_hour(N_DAYS_OF_HOURS),
         users(book),
         book.latency(Some(LatencyBy::Team)),
         burned(book),
     )?;
+    let [by_team, by_model] = if book.team().is_some() { [1, 0] } else { [0, 1] };
+    let by_team = grouped(&by_time, by_team, cost);
+    let by_model = grouped(&by_time, by_model, cost);
     if by_team.is_empty() {
         return Ok(html! { (no_calls(book)) (burn_down(book, &burned)) });
     }
@@ -42,9 +45,9 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         (burn_down(book, &burned))
         div.halves {
             (users_card(book, users))
-            (models_card(&by_model))
+            (models_card(by_model))
         }
-        (heat(&by_hour))
+        (heat(book, &by_hour))
     })
 }
 
@@ -52,7 +55,7 @@ async fn users(book: &Book<'_>) -> Read<Option<Vec<SpendRow>>> {
     if book.ask.route.is_some() && book.span.to_ms - book.span.from_ms > MOST_USERS_BY_ROUTE_MS {
         return Ok(None);
     }
-    book.whole(&[By::User]).await.map(Some)
+    book.whole_of_last(N_DAYS_OF_USERS, &[By::User]).await.map(Some)
 }
 
 fn spend_chart(book: &Book<'_>, rows: &[SpendRow], columns: &[Column]) -> Markup {
@@ -68,8 +71,9 @@ fn spend_chart(book: &Book<'_>, rows: &[SpendRow], columns: &[Column]) -> Markup
     chart.stacked()
 }
 
-fn team_table(book: &Book<'_>, rows: &[SpendRow], latency: &[LatencyRow]) -> Markup {
-    let total = sum(rows);
+fn team_table(book: &Book<'_>, teams: &[(String, Sums)], latency: &[LatencyRow]) -> Markup {
+    let mut total = Sums::default();
+    teams.iter().for_each(|(_, sums)| total.add(sums));
     let p95 = |team: &str| {
         let row = latency.iter().find(|row| row.name == team);
         row.map_or(format::NOTHING.to_owned(), |row| format::duration(row.p95_ms))
@@ -86,14 +90,14 @@ fn team_table(book: &Book<'_>, rows: &[SpendRow], latency: &[LatencyRow]) -> Mar
             p95(team),
         ]
     };
-    let bars: Vec<Bar> = grouped(rows, 0, cost)
-        .into_iter()
+    let bars: Vec<Bar> = teams
+        .iter()
         .map(|(team, sums)| Bar {
-            href: Some(link(book, Page::Teams, &book.ask.with_team(&team).shared())),
-            value: cost(&sums),
+            href: Some(link(book, Page::Teams, &book.ask.with_team(team).shared())),
+            value: cost(sums),
             tone: Tone::Nth(0),
-            cells: line(&team, &sums),
-            name: name(&team).to_owned(),
+            cells: line(team, sums),
+            name: name(team).to_owned(),
         })
         .collect();
     ranking("Team", &["Cost", "Share", "Net saved", "Requests", "Tokens", "Hits", "Errors", "p95"], &bars)
@@ -157,7 +161,8 @@ struct Burned {
 async fn burned(book: &Book<'_>) -> Read<Option<Burned>> {
     let monthly = book.budgets().into_iter().find(|standing| standing.per == Window::Month);
     let (Some(standing), Some(_), None) = (monthly, book.team(), &book.ask.route) else { return Ok(None) };
-    let by_day = book.by_day(Range::Preset(super::range::Preset::Month)).await?;
+    let span = Span { from_ms: standing.from_ms, to_ms: standing.to_ms, grain: Grain::Day };
+    let by_day = book.by_day(span).await?;
     Ok(Some(Burned { standing, by_day }))
 }
 
@@ -228,11 +233,23 @@ fn users_card(book: &Book<'_>, users: Option<Vec<SpendRow>>) -> Markup {
         cells: vec![usd(sums.cost), format::grouped(sums.n_calls)],
         name: user,
     };
-    let bars: Vec<Bar> = dearest(&named, 0, N_MOST).into_iter().map(row).collect();
-    card("Top users", "As calls name them in x-stiver-user.", &ranking("User", &["Cost", "Requests"], &bars))
+    let mut dearest = grouped(&named, 0, cost);
+    dearest.truncate(N_MOST);
+    let bars: Vec<Bar> = dearest.into_iter().map(row).collect();
+    let about = format!("As calls name them in x-stiver-user{}.", of_last(book, N_DAYS_OF_USERS));
+    card("Top users", &about, &ranking("User", &["Cost", "Requests"], &bars))
 }
 
-fn models_card(by_model: &[SpendRow]) -> Markup {
+/// Says so where only the end of the range is counted.
+fn of_last(book: &Book<'_>, n_days: i64) -> String {
+    match book.span == book.span.last_days(n_days) {
+        true => String::new(),
+        false => format!(", in the last {n_days} days of the range"),
+    }
+}
+
+fn models_card(mut by_model: Vec<(String, Sums)>) -> Markup {
+    by_model.truncate(N_MOST);
     let row = |(model, sums): (String, Sums)| Bar {
         name: name(&model).to_owned(),
         href: None,
@@ -240,11 +257,11 @@ fn models_card(by_model: &[SpendRow]) -> Markup {
         tone: Tone::Nth(6),
         cells: vec![usd(sums.cost), format::grouped(sums.n_calls)],
     };
-    let bars: Vec<Bar> = dearest(by_model, 0, N_MOST).into_iter().map(row).collect();
+    let bars: Vec<Bar> = by_model.into_iter().map(row).collect();
     card("Top models", "By what they cost.", &ranking("Model", &["Cost", "Requests"], &bars))
 }
 
-fn heat(by_hour: &[SpendRow]) -> Markup {
+fn heat(book: &Book<'_>, by_hour: &[SpendRow]) -> Markup {
     let mut week = [[0.0; 24]; 7];
     for row in by_hour {
         // 1 January 1970 was a Thursday.
@@ -254,7 +271,8 @@ fn heat(by_hour: &[SpendRow]) -> Markup {
             week[day][hour] += row.sums.n_calls as f64;
         }
     }
-    html! { div.wide { (heat_map("When calls come", "Requests by day of the week and hour, UTC.", Unit::Count, &week)) } }
+    let about = format!("Requests by day of the week and hour, UTC{}.", of_last(book, N_DAYS_OF_HOURS));
+    html! { div.wide { (heat_map("When calls come", &about, Unit::Count, &week)) } }
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ fn a_moment_falls_into_its_column_or_into_none() {
     assert_eq!(span.column_at(span.to_ms), None);
     assert_eq!(span.before().to_ms, span.from_ms);
     assert_eq!(span.before().n_columns(), 4);
+    assert_eq!((span.last_days(3).n_columns(), span.last_days(5).n_columns()), (3, 4));
 }
 
 #[test]
