@@ -54,7 +54,7 @@ async fn start() -> TestGateway {
     let toml = endpoints(&fake) + &team("search", budget) + &team("support", budget) + &admin;
     let gateway = Setup::of(&toml).start().await;
     for row in [row(1, "search"), row(2, "support"), evil_row()] {
-        gateway.gateway().ledger.record(row).unwrap();
+        gateway.gateway().ledger.record(row).expect("the journal has room");
     }
     gateway.gateway().ledger.flushed().await;
     gateway
@@ -83,7 +83,8 @@ async fn send_form(
         request = request.header(name, value);
     }
     let answer = request.send().await.expect("the gateway answers");
-    let cookie = answer.headers().get("set-cookie").map_or("", |value| value.to_str().unwrap());
+    let cookie =
+        answer.headers().get("set-cookie").map_or("", |value| value.to_str().expect("a cookie is ASCII"));
     (answer.status().as_u16(), cookie.to_owned())
 }
 
