@@ -17,24 +17,26 @@ const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 const N_MOST: usize = 10;
 /// Users and hours are many: the end of a long range tells as much, and at once.
-const N_DAYS_OF_USERS: i64 = 30;
-const N_DAYS_OF_HOURS: i64 = 28;
+const N_DAYS_OF_USERS: i64 = 14;
+const N_DAYS_OF_HOURS: i64 = 14;
 /// Users are summed by day and not by route; beyond this their rows would have to be read one by one.
 const MOST_USERS_BY_ROUTE_MS: i64 = 7 * DAY_MS;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     // One team alone is better told apart by its models.
-    let by = if book.team().is_some() { [By::Model, By::Team] } else { [By::Team, By::Model] };
-    let (by_time, by_hour, users, latency, burned) = tokio::try_join!(
+    let (by, other) =
+        if book.team().is_some() { ([By::Model], [By::Team]) } else { ([By::Team], [By::Model]) };
+    let (by_time, others, by_hour, users, latency, burned) = tokio::try_join!(
         book.by_time(&by),
+        book.whole(&other),
         book.by_hour(N_DAYS_OF_HOURS),
         users(book),
         book.latency(Some(LatencyBy::Team)),
         burned(book),
     )?;
-    let [by_team, by_model] = if book.team().is_some() { [1, 0] } else { [0, 1] };
-    let by_team = grouped(&by_time, by_team, cost);
-    let by_model = grouped(&by_time, by_model, cost);
+    let (by_time_whole, others) = (grouped(&by_time, 0, cost), grouped(&others, 0, cost));
+    let (by_team, by_model) =
+        if book.team().is_some() { (others, by_time_whole) } else { (by_time_whole, others) };
     if by_team.is_empty() {
         return Ok(html! { (no_calls(book)) (burn_down(book, &burned)) });
     }
