@@ -5,6 +5,7 @@
 pub mod bucket;
 pub mod key_ring;
 pub mod limiter;
+mod shared_limits;
 
-pub use key_ring::{Caller, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
+pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

@@ -40,14 +40,14 @@ use settle::settle;
 
 /// Answers one call. The stages read in the order they run.
 pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
-    let admitted = admit(gateway, &call)?;
+    let admitted = admit(gateway, &call).await?;
     let fill = match lookup(gateway, &admitted, &call).await {
         Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
         Lookup::Miss(fill) => fill,
     };
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
-    let held = hold(gateway, &admitted, &call, &planned, fill.outcome())?;
+    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.outcome()).await?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     Ok(settle(gateway, admitted, call, fill, answered))
 }

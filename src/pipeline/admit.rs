@@ -21,7 +21,7 @@ pub(super) struct Admitted {
     pub canonical: Canonical,
 }
 
-pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
+pub(super) async fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
     let live = gateway.live();
     let key = call.options.key.as_ref().map(ExposeSecret::expose_secret);
     let caller = live.key_ring().admit(key, call.ts_ms)?;
@@ -32,7 +32,8 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
     if live.config.catalog.route(route).is_none() {
         return Err(crate::routing::NoPlan::UnknownRoute { route: route.clone() }.into());
     }
-    let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, likely_tokens(&call.request))?;
+    let n_tokens = likely_tokens(&call.request);
+    let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, n_tokens).await?;
     let scope = call.options.cache_scope.as_deref().unwrap_or("");
     // Who wants no cheaper tier must not get a cheaper tier's answer.
     let min_tier = call.options.min_tier.as_ref().map_or("", |tier| tier.as_str());

@@ -29,8 +29,10 @@ impl Call {
         self.began.elapsed()
     }
 
-    pub fn user(&self) -> Option<&str> {
-        self.options.user.as_deref().or(self.request.user.as_deref())
+    /// Cut to a length that may be kept, whoever wrote it; nobody where it is empty.
+    pub fn user(&self) -> Option<String> {
+        let named = self.options.user.as_deref().or(self.request.user.as_deref());
+        named.map(label).filter(|user| !user.is_empty())
     }
 }
 
