@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 600
 onnxruntime := target/onnxruntime/$(if $(filter Darwin,$(shell uname -s)),libonnxruntime.dylib,libonnxruntime.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak up onnxruntime redis
+.PHONY: help run test check bench soak up onnxruntime services
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,9 +16,10 @@ help: ## list the targets
 run: onnxruntime ## build and start the gateway on http://127.0.0.1:8080
 	$(CARGO) run --release
 
-test: onnxruntime redis ## run all tests
+test: onnxruntime services ## run all tests
 	$(CARGO) build --example fake-upstream --example load
 	$(CARGO) test --workspace
+	tests/stack.sh
 
 check: ## formatting, lints and documentation, with warnings as errors
 	$(CARGO) fmt --all --check
@@ -42,8 +43,8 @@ onnxruntime: $(onnxruntime)
 $(onnxruntime):
 	sh scripts/fetch-onnxruntime.sh target/onnxruntime
 
-# Some tests need a Redis of their own. Only root of a machine with apt gets one installed.
-redis:
-	@command -v redis-server >/dev/null \
-	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh scripts/install-redis.sh; } \
-	|| echo "redis-server is missing: tests that need it are skipped"
+# Some tests start a Redis and a Postgres of their own. Only root of a machine with apt gets them installed.
+services:
+	@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh scripts/install-services.sh; } \
+	|| echo "redis-server or postgresql is missing: tests that need them are skipped"

@@ -2,10 +2,12 @@
 //!
 //! Does not store keys (the ledger does) and knows no money; budgets are carried, not read.
 
+pub mod admin;
 pub mod bucket;
 pub mod key_ring;
 pub mod limiter;
 mod shared_limits;
 
+pub use admin::{AdminConfig, AdminKey};
 pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

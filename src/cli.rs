@@ -7,6 +7,8 @@
 mod check;
 mod explain;
 mod keys;
+mod ledger;
+mod prices;
 mod serve;
 
 use std::net::SocketAddr;
@@ -54,6 +56,12 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Write the rows of the ledger to a file, or make its sums again
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+    /// Compare prices.toml with a list of prices
+    #[command(subcommand)]
+    Prices(prices::Prices),
 }
 
 /// Runs the command that the process was started with.
@@ -78,6 +86,8 @@ pub fn run() -> ExitCode {
             Command::Check => check::run(&config),
             Command::Explain(explain) => explain.run(config, &env).await,
             Command::Keys(keys) => keys.run(&config).await,
+            Command::Ledger(ledger) => ledger.run(&config).await,
+            Command::Prices(prices) => prices.run(&config),
         }
     });
     match done {

@@ -8,6 +8,8 @@
 pub mod environment;
 mod read;
 mod server;
+mod sources;
+mod splits;
 mod teams;
 
 use std::collections::BTreeMap;
@@ -22,17 +24,19 @@ pub use environment::Environment;
 pub use read::Mistake;
 pub use server::{FloodConfig, ServerConfig};
 
-use crate::admission::{KeyBudgets, KeyConfig, Team, TeamConfig};
+use crate::admission::{AdminConfig, AdminKey, KeyBudgets, KeyConfig, Team, TeamConfig};
 use crate::cache::CacheConfig;
 use crate::complexity::ComplexityConfig;
 use crate::ledger::LedgerConfig;
 use crate::ledger::budget::Budget;
 use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
+use crate::routing::split::Splits;
 use crate::routing::{Catalog, RouteConfig, UpstreamFacts};
 use crate::shared::SharedConfig;
 use crate::team::{KeyRecord, TeamName, UpstreamName};
 use crate::upstream::{LocalConfig, RemoteConfig, UpstreamConfig};
+use sources::{Source, Sources};
 
 /// The configuration compiled in: used when no file is given and none is found.
 const EMBEDDED: &str = include_str!("../config/stiver.toml");
@@ -59,6 +63,7 @@ pub struct Config {
     pub prices: Arc<PriceBook>,
     pub upstreams: BTreeMap<UpstreamName, UpstreamConfig>,
     pub catalog: Catalog,
+    pub splits: Splits,
     pub cache: CacheConfig,
     pub complexity: ComplexityConfig,
     pub ledger: LedgerConfig,
@@ -67,6 +72,7 @@ pub struct Config {
     pub keys: Vec<KeyRecord>,
     /// Budgets of single keys, by the key's id.
     pub key_budgets: KeyBudgets,
+    pub admin: AdminKey,
 }
 
 impl Config {
@@ -78,19 +84,9 @@ impl Config {
         let Some(path) = found else {
             return Self::parse("the embedded default", EMBEDDED, EMBEDDED_PRICES, env);
         };
-        let label = path.display().to_string();
-        let text = read_file(&path).map_err(|mistake| vec![mistake])?;
-        let prices_path = prices_path(&path, &text);
-        let is_named = text.contains("prices_file");
-        let prices = match read_file(&prices_path) {
-            Ok(prices) => prices,
-            // A configuration alone is enough: the prices compiled in hold until it names its own.
-            Err(_) if !is_named && !prices_path.exists() => EMBEDDED_PRICES.to_owned(),
-            Err(mistake) => return Err(vec![mistake]),
-        };
-        let prices_label = prices_path.display().to_string();
-        let mut config = Self::parse_named([&label, &prices_label], &text, &prices, env)?;
-        config.files = vec![path, prices_path];
+        let sources = Sources::read(&path)?;
+        let mut config = Self::parse_sources(&sources, env)?;
+        config.files = sources.files;
         Ok(config)
     }
 
@@ -112,19 +108,14 @@ impl Config {
         self.listen_given = given;
     }
 
-    /// Reads configuration and prices from text; `origin` names them in mistakes.
+    /// Reads configuration and prices from text, without any split; `origin` names them in mistakes.
     pub fn parse(origin: &str, text: &str, prices: &str, env: &Environment) -> Result<Self, Vec<Mistake>> {
-        Self::parse_named([origin, &format!("the prices of {origin}")], text, prices, env)
+        Self::parse_sources(&Sources::of_texts(origin, text, prices), env)
     }
 
-    fn parse_named(
-        [origin, prices_origin]: [&str; 2],
-        text: &str,
-        prices: &str,
-        env: &Environment,
-    ) -> Result<Self, Vec<Mistake>> {
-        let mut reader = Reader { origin, prices_origin, mistakes: Vec::new() };
-        let config = reader.config(text, prices, env);
+    fn parse_sources(sources: &Sources, env: &Environment) -> Result<Self, Vec<Mistake>> {
+        let mut reader = Reader { origin: &sources.main.origin, mistakes: Vec::new() };
+        let config = reader.config(sources, env);
         match config {
             Some(config) if reader.mistakes.is_empty() => Ok(config),
             Some(_) | None => Err(reader.mistakes),
@@ -132,54 +123,45 @@ impl Config {
     }
 }
 
-fn read_file(path: &Path) -> Result<String, Mistake> {
-    std::fs::read_to_string(path).map_err(|error| Mistake {
-        file: path.display().to_string(),
-        key: String::new(),
-        problem: format!("cannot be read: {error}; give another file with --config"),
-    })
-}
-
-/// `prices_file` of the configuration, relative to it; `prices.toml` beside it when not given.
-fn prices_path(config: &Path, text: &str) -> PathBuf {
-    let table: Table = text.parse().unwrap_or_default();
-    let named = table.get("prices_file").and_then(Value::as_str).unwrap_or("prices.toml");
-    config.parent().unwrap_or(Path::new(".")).join(named)
-}
-
 /// Reads section after section and keeps every mistake.
 struct Reader<'a> {
     origin: &'a str,
-    prices_origin: &'a str,
     mistakes: Vec<Mistake>,
 }
 
 impl Reader<'_> {
-    fn config(&mut self, text: &str, prices: &str, env: &Environment) -> Option<Config> {
-        let prices = self.prices(prices);
-        let mut table = self.table(self.origin.to_owned(), text)?;
+    fn config(&mut self, sources: &Sources, env: &Environment) -> Option<Config> {
+        let prices = self.prices(&sources.prices);
+        let mut table = self.table(&sources.main)?;
         let mut whole = Value::Table(std::mem::take(&mut table));
         env.fill(&mut whole, "", &mut |key, problem| self.mistake(&key, problem));
         let Value::Table(mut table) = whole else { return None };
-        table.remove("prices_file");
+        for key in sources::KEYS {
+            if table.remove(key).is_some_and(|named| !named.is_str()) {
+                self.mistake(key, "is not text; give the path of a file, relative to this one");
+            }
+        }
         let server = self.section_or_default(&mut table, "server");
         let onnx = self.section_or_default(&mut table, "onnx");
         let pricing = self.section_or_default(&mut table, "pricing");
-        let cache = self.section_or_default(&mut table, "cache");
+        let cache: Option<CacheConfig> = self.section_or_default(&mut table, "cache");
         let complexity = self.section_or_default(&mut table, "complexity");
         let ledger = self.ledger(&mut table);
         let shared = self.section_or_default(&mut table, "shared");
+        let admin = self.admin(&mut table);
         let upstreams = self.upstreams(&mut table);
         let routes = self.named::<RouteConfig>(&mut table, "routes");
         let teams = self.named::<TeamConfig>(&mut table, "teams");
         let keys: Option<Vec<KeyConfig>> = self.section(&mut table, "keys", Value::Array(Vec::new()));
         for unknown in table.keys() {
-            let sections = "prices_file, server, onnx, pricing, cache, complexity, ledger, shared, upstreams, routes, teams, keys";
+            let sections = "prices_file, splits_file, server, onnx, pricing, cache, complexity, ledger, shared, admin, upstreams, routes, teams, keys";
             self.mistake(unknown, format!("is not a section; there are: {sections}"));
         }
         let upstreams: BTreeMap<_, _> =
             upstreams.into_iter().map(|(name, config)| (UpstreamName::from(&name), config)).collect();
         let catalog = self.catalog(&routes, &upstreams);
+        let min_similarity = cache.as_ref().map_or(0.0, |cache| cache.semantic.min_similarity);
+        let splits = self.splits(&sources.splits, catalog.as_ref(), min_similarity);
         let teams = self.teams(teams, &routes);
         let mut keys = keys.unwrap_or_default();
         let key_budgets = self.key_budgets(&mut keys);
@@ -194,6 +176,7 @@ impl Reader<'_> {
             prices: Arc::new(prices?),
             upstreams,
             catalog: catalog?,
+            splits: splits?,
             cache: cache?,
             complexity: complexity?,
             ledger: ledger?,
@@ -201,6 +184,15 @@ impl Reader<'_> {
             teams,
             keys,
             key_budgets,
+            admin,
+        })
+    }
+
+    fn admin(&mut self, table: &mut Table) -> AdminKey {
+        let config: AdminConfig = self.section_or_default(table, "admin").unwrap_or_default();
+        AdminKey::try_new(&config).unwrap_or_else(|problem| {
+            self.mistake("admin.key", problem);
+            AdminKey::default()
         })
     }
 
@@ -216,11 +208,12 @@ impl Reader<'_> {
         self.mistakes.push(Mistake { file, key, problem });
     }
 
-    fn table(&mut self, file: String, text: &str) -> Option<Table> {
-        let parsed = text.parse::<Table>();
+    fn table(&mut self, source: &Source) -> Option<Table> {
+        let parsed = source.text.parse::<Table>();
         parsed
             .map_err(|error| {
                 let problem = format!("is not TOML: {}", error.to_string().trim().replace('\n', " "));
+                let file = source.origin.clone();
                 self.mistakes.push(Mistake { file, key: String::new(), problem });
             })
             .ok()
@@ -276,9 +269,8 @@ impl Reader<'_> {
         read
     }
 
-    fn prices(&mut self, text: &str) -> Option<PriceBook> {
-        let file = self.prices_origin.to_owned();
-        let mut table = self.table(file.clone(), text)?;
+    fn prices(&mut self, source: &Source) -> Option<PriceBook> {
+        let mut table = self.table(source)?;
         let entries = table.remove("price").unwrap_or(Value::Array(Vec::new()));
         let mut found: Vec<(String, String)> = Vec::new();
         found.extend(
@@ -290,9 +282,14 @@ impl Reader<'_> {
             read::section(entries, "price", &mut |key, problem| found.push((key, problem)));
         let book = entries
             .and_then(|entries| PriceBook::try_new(&entries).map_err(|mistakes| found.extend(mistakes)).ok());
-        let mistakes = found.into_iter().map(|(key, problem)| Mistake { file: file.clone(), key, problem });
-        self.mistakes.extend(mistakes);
+        self.mistakes_in(source, found);
         book
+    }
+
+    /// Notes what is wrong in a file beside the configuration.
+    fn mistakes_in(&mut self, source: &Source, found: impl IntoIterator<Item = (String, String)>) {
+        let file = |(key, problem)| Mistake { file: source.origin.clone(), key, problem };
+        self.mistakes.extend(found.into_iter().map(file));
     }
 
     fn catalog(

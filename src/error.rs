@@ -52,9 +52,11 @@ pub struct Error {
     /// What the official SDKs obey above all: `x-should-retry`.
     pub should_retry: Option<bool>,
     /// An upstream's own error body, which the caller shall see as it is.
-    pub passed_through: Option<Bytes>,
+    pub passed_through: Option<Box<Bytes>>,
     /// How many attempts were made before giving up.
     pub n_attempts: u32,
+    /// The split and the arm, as `split=arm`, of a call that upstreams were asked for.
+    pub split: Option<Box<str>>,
 }
 
 impl Error {
@@ -70,6 +72,7 @@ impl Error {
             should_retry: None,
             passed_through: None,
             n_attempts: 0,
+            split: None,
         }
     }
 
@@ -104,7 +107,7 @@ impl Error {
     /// The whole JSON body.
     pub fn body(&self) -> Bytes {
         match &self.passed_through {
-            Some(body) => body.clone(),
+            Some(body) => Bytes::clone(body),
             None => Bytes::from(self.object().to_string()),
         }
     }
@@ -210,7 +213,7 @@ impl From<UpstreamError> for Error {
             error.should_retry = (status >= 500).then_some(false);
             // Only an error object is passed on: the SDKs read nothing else.
             error.passed_through =
-                serde_json::from_slice::<crate::chat::Fields>(body).is_ok().then(|| body.clone());
+                serde_json::from_slice::<crate::chat::Fields>(body).is_ok().then(|| Box::new(body.clone()));
             return error;
         }
         let blame = match verdict.blame {

@@ -8,6 +8,7 @@
 mod live;
 mod ready;
 mod reload;
+mod split_watch;
 mod upkeep;
 mod warn;
 
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 pub use live::Live;
 pub use ready::Part;
 pub use reload::watch;
+pub use split_watch::SplitWatch;
 pub use upkeep::upkeep;
 
 use crate::admission::Limiter;
@@ -56,6 +58,7 @@ pub struct Gateway {
     listen: SocketAddr,
     pub embedder: Option<Arc<dyn Embed>>,
     pub complexity: Complexity,
+    pub split_watch: SplitWatch,
     pub ledger: Ledger,
     pub metrics: PrometheusHandle,
     /// Background work that shutting down waits for.
@@ -126,6 +129,7 @@ impl Gateway {
             listen,
             embedder,
             complexity,
+            split_watch: SplitWatch::default(),
             ledger,
             metrics,
             tasks,

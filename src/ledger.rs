@@ -20,11 +20,13 @@ mod config;
 pub mod entry;
 mod hold;
 mod journal;
+mod keeper;
 pub mod keys;
 mod latency;
 mod recover;
 mod replicas;
 pub mod report;
+mod retention;
 pub mod savings;
 pub mod store;
 pub mod verify;
@@ -33,6 +35,7 @@ mod writer;
 pub use self::config::LedgerConfig;
 pub use self::hold::{Hold, HoldAsk, HoldError};
 pub use self::journal::JournalError;
+pub use self::keeper::Keeper;
 pub use self::replicas::WhenAway;
 
 use self::balances::{SetAside, payer_of};
@@ -171,6 +174,10 @@ impl Ledger {
             replicas
         });
         let (warnings, warned) = mpsc::channel(N_WARNINGS_MAX);
+        if let Some(keep_days) = config.retention_days {
+            let closing = queue.closing.clone();
+            tracker.spawn(retention::run(store.clone(), keep_days, clock.clone(), closing));
+        }
         let closing = queue.closing.clone().drop_guard();
         let shared = Shared {
             clock,

@@ -14,6 +14,7 @@
 //! | **upstream** | one concrete place that can answer: dialect + model + address + key |
 //! | **dialect** | a wire format: openai, anthropic, local |
 //! | **score** | complexity in [0, 1] |
+//! | **split / arm / unit** | an A/B experiment on a route / its variant / what is kept in one arm |
 //! | **plan** | tier, attempts in order, reason, ceiling cost |
 //! | **hold → posted / voided** | money set aside, then spent or released |
 //! | **ledger, posting, budget** | append-only book / one line of it / a limit per window |

@@ -104,6 +104,10 @@ impl Rate {
         decimal(text, NANOS_PER_USD).filter(|nanos| *nanos >= 0).map(Self)
     }
 
+    pub const fn nanos_per_million(self) -> i64 {
+        self.0
+    }
+
     pub fn of(self, n_tokens: u64) -> Rated {
         Rated(i128::from(self.0) * i128::from(n_tokens))
     }

@@ -7,6 +7,7 @@
 //! an admitted caller; whatever stage ends a call, what it set aside is posted or released exactly once.
 
 mod admit;
+mod assign;
 mod call;
 mod dispatch;
 mod explain;
@@ -20,10 +21,12 @@ mod reply;
 mod score;
 mod settle;
 mod stream;
+mod timeline;
 
 use std::sync::Arc;
 
 use admit::admit;
+use assign::count;
 pub use call::{Call, Options};
 pub use explain::explain;
 pub use reply::{Facts, Reply, ReplyBody};
@@ -41,6 +44,7 @@ use settle::settle;
 /// Answers one call. The stages read in the order they run.
 pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
     let admitted = admit(gateway, &call).await?;
+    count(gateway, &admitted, &call);
     let fill = match lookup(gateway, &admitted, &call).await {
         Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
         Lookup::Miss(fill) => fill,

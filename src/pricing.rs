@@ -5,9 +5,13 @@
 //! Invariants: an entry applies from its date on and is never changed by a later one; a cost is
 //! rounded once.
 
+mod listed;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+pub use listed::{Comparison, Difference, ListError, Renewed, compare, shown};
 
 use crate::chat::Usage;
 use crate::money::{NanoUsd, Rate, Rated};
@@ -145,6 +149,11 @@ impl PriceBook {
             }
         }
         if mistakes.is_empty() { Ok(book) } else { Err(mistakes) }
+    }
+
+    /// Every model with a price at `now_ms`, and that price.
+    pub fn at(&self, now_ms: i64) -> impl Iterator<Item = (&str, &Price)> {
+        self.by_model.keys().filter_map(move |model| Some((model.as_str(), self.price(model, now_ms)?)))
     }
 
     /// The price of `model` that holds at `now_ms`.

@@ -7,6 +7,7 @@
 
 mod catalog;
 mod ladder;
+pub mod split;
 
 pub use catalog::{Catalog, FallBack, Mistakes, Route, RouteConfig, Rung, TierConfig, UpstreamFacts};
 
@@ -166,9 +167,8 @@ fn list(left_out: &[(UpstreamName, Unfit)]) -> String {
     left_out.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Decides where a call to `route` goes.
-pub fn decide(catalog: &Catalog, route: &RouteName, facts: &Facts<'_>) -> Result<Plan, NoPlan> {
-    let route = catalog.route(route).ok_or_else(|| NoPlan::UnknownRoute { route: route.clone() })?;
+/// Decides where a call goes that asks for `route`: a route of the catalog, or an arm's view of one.
+pub fn decide(catalog: &Catalog, route: &Route, facts: &Facts<'_>) -> Result<Plan, NoPlan> {
     let choice = ladder::choose(route, facts.score, facts.min_tier)?;
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut left_out: Vec<(UpstreamName, Unfit)> = Vec::new();

@@ -4,6 +4,7 @@
 //!
 //! Invariants: every answer has an `x-request-id`; every failure has an OpenAI-shaped body.
 
+mod admin;
 mod body;
 mod calls;
 mod dashboard;
@@ -12,6 +13,7 @@ mod health;
 mod listen;
 mod models;
 mod respond;
+mod viewer;
 
 use std::sync::Arc;
 
@@ -37,7 +39,8 @@ pub fn routes(gateway: Arc<Gateway>, config: &ServerConfig) -> Router {
         .route("/v1/embeddings", post(calls::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::one))
-        .route("/dashboard", get(dashboard::page));
+        .route("/dashboard", get(dashboard::page))
+        .merge(admin::routes());
     let api = match flood::guard(&config.flood) {
         Some(guard) => api.layer(guard),
         None => api,

@@ -77,6 +77,14 @@ name_type!(
     /// A rung of a route's ladder.
     TierName
 );
+name_type!(
+    /// The name of an A/B split, as in `[[split]]`.
+    SplitName
+);
+name_type!(
+    /// The name of a split's arm.
+    ArmName
+);
 
 /// The id of one call: a UUID v7, so that rows sort by time. It is the `x-request-id` a client sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

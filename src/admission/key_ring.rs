@@ -128,6 +128,11 @@ impl KeyRing {
         self
     }
 
+    /// Every team, that of everybody while there is no other.
+    pub fn teams(&self) -> impl Iterator<Item = &Arc<Team>> {
+        self.teams.values().chain(&self.open_to_all)
+    }
+
     /// No key and no team is configured, so any key is taken.
     pub fn is_open(&self) -> bool {
         self.open_to_all.is_some()

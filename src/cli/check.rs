@@ -16,6 +16,9 @@ pub(super) fn run(config: &Config) -> Done {
     for route in config.catalog.routes() {
         println!("route      {}: {}", route.name, rungs(route));
     }
+    for split in config.splits.iter() {
+        println!("split      {split}");
+    }
     for (name, team) in &config.teams {
         println!("team       {name}: {} budgets, {} limits", team.budgets.len(), team.limits.given().count());
     }

@@ -26,6 +26,9 @@ pub(super) struct Explain {
     /// The key to ask with, where keys are configured
     #[arg(long, env = "STIVER_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// A header to ask with, such as `x-stiver-user: ada`; may be given several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = read_header)]
+    headers: Vec<(String, String)>,
 }
 
 impl Explain {
@@ -34,6 +37,7 @@ impl Explain {
         let body =
             std::fs::read(&self.request).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         let request = Request::parse(Endpoint::Chat, &body).map_err(|error| format!("{shown}: {error}"))?;
+        let options = options(self.key, &self.headers, &config)?;
         let stored = stored_keys(&config).await?;
         // Nothing listens here, so an address that needs keys is no hindrance.
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -46,9 +50,8 @@ impl Explain {
         let gateway = Gateway::open(config, env, Clock::system()).await.map_err(|error| error.to_string())?;
         gateway.live().set_stored_keys(stored, true);
         let ts_ms = gateway.clock.now_ms();
-        let options = Options { key: self.key.map(secrecy::SecretString::from), ..Options::default() };
         let id = CallId::new(ts_ms, rand::random());
-        let call = Call { id, began: Instant::now(), ts_ms, request, options };
+        let call = Call::new(id, Instant::now(), ts_ms, request, options);
         let decision = explain(&gateway, &call).await;
         let closed = gateway.close().await;
         // What is left in a temporary folder is the system's to clear.
@@ -57,6 +60,20 @@ impl Explain {
         println!("{:#}", decision.map_err(|error| error.to_string())?);
         Ok(())
     }
+}
+
+fn read_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write it like `x-stiver-user: ada`")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
+/// The wishes of a call with these headers; a key given by itself comes before one among them.
+fn options(key: Option<String>, headers: &[(String, String)], config: &Config) -> Result<Options, String> {
+    let get = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let mut options =
+        Options::read(get).map_err(|error| error.to_string())?.keep(config.splits.headers(), get);
+    options.key = key.map(secrecy::SecretString::from).or(options.key);
+    Ok(options)
 }
 
 /// The keys that a gateway with this configuration would know from its database, where there is one.

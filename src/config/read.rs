@@ -34,6 +34,7 @@ pub(super) fn section<T: DeserializeOwned>(
     mistake: &mut impl FnMut(String, String),
 ) -> Option<T> {
     let mut taken_out: Vec<String> = Vec::new();
+    let mut removed: Vec<Removed> = Vec::new();
     for _ in 0..MAX_MISTAKES {
         match serde_path_to_error::deserialize::<_, T>(value.clone()) {
             Ok(read) => return Some(read),
@@ -42,12 +43,12 @@ pub(super) fn section<T: DeserializeOwned>(
                 let problem = error.inner().to_string();
                 let problem = problem.trim().replace('\n', " ");
                 let unknown = quoted_after(&problem, "unknown field `");
-                let full = join(key, if path == "." { "" } else { &path });
-                let full = match &unknown {
-                    Some(field) if !full.ends_with(field.as_str()) => join(&full, field),
-                    Some(_) | None => full,
+                let local = if path == "." { String::new() } else { path };
+                let local = match &unknown {
+                    Some(field) if !local.ends_with(field.as_str()) => join(&local, field),
+                    Some(_) | None => local,
                 };
-                let local = full.strip_prefix(key).unwrap_or(&full).trim_start_matches('.').to_owned();
+                let full = join(key, &as_written(&local, &removed));
                 // A field that was taken out is missing now, but what is wrong with it was told.
                 if missing_at(&full, &problem).is_none_or(|field| !taken_out.contains(&field)) {
                     taken_out.push(full.clone());
@@ -56,10 +57,48 @@ pub(super) fn section<T: DeserializeOwned>(
                 if local.is_empty() || !remove(&mut value, &local) {
                     return None;
                 }
+                removed.extend(Removed::of(&as_written(&local, &removed)));
             }
         }
     }
     None
+}
+
+/// An item taken out of a list, so that those after it moved up.
+struct Removed {
+    list: String,
+    idx: usize,
+}
+
+impl Removed {
+    /// `None` where the path ends in a field.
+    fn of(path: &str) -> Option<Self> {
+        let (list, idx) = path.strip_suffix(']')?.rsplit_once('[')?;
+        Some(Self { list: list.to_owned(), idx: idx.parse().ok()? })
+    }
+}
+
+/// A path with its items numbered as they were before any was taken out.
+fn as_written(path: &str, removed: &[Removed]) -> String {
+    let mut written = String::new();
+    let mut rest = path;
+    while let Some((before, idx, after)) = next_index(rest) {
+        written.push_str(before);
+        let mut gone: Vec<usize> =
+            removed.iter().filter(|item| item.list == written).map(|item| item.idx).collect();
+        gone.sort_unstable();
+        let idx = gone.into_iter().fold(idx, |idx, gone| idx + usize::from(gone <= idx));
+        written.push_str(&format!("[{idx}]"));
+        rest = after;
+    }
+    written + rest
+}
+
+/// Text before the first `[n]`, the number, and what follows.
+fn next_index(path: &str) -> Option<(&str, usize, &str)> {
+    let (before, rest) = path.split_once('[')?;
+    let (digits, after) = rest.split_once(']')?;
+    Some((before, digits.parse().ok()?, after))
 }
 
 /// The full key of a field that is missing from what stands at `key`.
@@ -177,6 +216,26 @@ mod tests {
             assert!(read.is_none());
             assert_eq!(found, [expected], "{text}");
         }
+    }
+
+    #[test]
+    fn an_item_keeps_its_number_when_those_before_it_were_taken_out() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct List {
+            #[expect(dead_code, reason = "read only to be at fault")]
+            items: Vec<Strict>,
+        }
+        let value = toml::from_str(
+            "items = [{ kind = 1, name = 'a' }, { kind = 'x', name = 'b' }, { kind = 2 }, \
+             { kind = 3, name = 4 }, { kind = 5, name = 'e', nmae = 1 }]",
+        );
+        let mut found = Vec::new();
+
+        let read: Option<List> = section(value.unwrap(), "up", &mut |key, _| found.push(key));
+
+        assert!(read.is_some());
+        assert_eq!(found, ["up.items[1].kind", "up.items[2]", "up.items[3].name", "up.items[4].nmae"]);
     }
 
     #[test]

@@ -86,6 +86,7 @@ fn all_mistakes_are_told_at_once_each_with_its_key_and_a_remedy() {
     let mistakes = parse(
         "
         surprise = 1
+        splits_file = 2
         [server]
         listen = 'here'
         max_body = 3
@@ -112,6 +113,7 @@ fn all_mistakes_are_told_at_once_each_with_its_key_and_a_remedy() {
     let found = keys(&mistakes);
     for key in [
         "surprise",
+        "splits_file",
         "server.listen",
         "server.max_body",
         "upstreams.a",
@@ -147,4 +149,108 @@ fn mistakes_in_prices_name_their_file_and_entry() {
     assert!(mistakes.iter().all(|mistake| mistake.file == "the prices of test.toml"), "{mistakes:?}");
     let found = keys(&mistakes);
     assert!(found.contains(&"other") && found.contains(&"price[0].input"), "{mistakes:?}");
+}
+
+const ROUTES: &str = "[upstreams.a]\ndialect = 'openai'\nbase_url = 'http://h/v1'\nmodel = 'm'\n\
+                      [routes.auto]\nupstreams = ['a']\n[routes.other]\nupstreams = ['a']\n";
+
+/// A folder with these files.
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn load(folder: &tempfile::TempDir) -> Result<Config, Vec<Mistake>> {
+    Config::load(Some(&folder.path().join("stiver.toml")), &Environment::default())
+}
+
+const SPLIT: &str =
+    "[[split]]\nname = 'x'\nroute = 'auto'\nunit = 'user'\narms = [{ name = 'a', share = 10000 }]";
+
+#[test]
+fn splits_are_found_beside_the_configuration_or_where_it_says() {
+    let named = format!("splits_file = 'elsewhere.toml'\n{ROUTES}");
+    for (main, file) in [(ROUTES, "splits.toml"), (&named, "elsewhere.toml")] {
+        let folder = folder(&[("stiver.toml", main), ("prices.toml", PRICES), (file, SPLIT)]);
+
+        let config = load(&folder).unwrap();
+
+        assert_eq!(config.splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>(), ["x"]);
+        let watched: Vec<PathBuf> =
+            ["stiver.toml", "prices.toml", file].iter().map(|name| folder.path().join(name)).collect();
+        assert_eq!(config.files, watched);
+    }
+}
+
+#[test]
+fn splits_may_be_missing_until_they_are_named_and_are_watched_for_all_the_same() {
+    let config = load(&folder(&[("stiver.toml", ROUTES)])).unwrap();
+    assert_eq!(config.splits.iter().count(), 0);
+    assert!(config.files[2].ends_with("splits.toml"));
+
+    let named = format!("splits_file = 'gone.toml'\nprices_file = 'gone too.toml'\n{ROUTES}");
+    let mistakes = load(&folder(&[("stiver.toml", &named)])).unwrap_err();
+    let told = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(mistakes.len() == 2 && told.contains("gone.toml: cannot be read"), "{told}");
+}
+
+#[test]
+fn all_mistakes_in_splits_are_told_at_once_with_file_and_key() {
+    let splits = "surprise = 1
+        [[split]]
+        name = 'x'
+        route = 'nowhere'
+        unit = 'team'
+        arms = [{ name = 'a', share = -1 }, { name = 'b', share = 10000, colour = 'red', upstreams = ['ghost'] }]
+        [[split]]
+        name = 'x'
+        route = 'other'
+        unit = 'user'
+        primary = 'beauty'
+        arms = [{ name = 'c', share = 9000, compression = 'on', upstreams = ['ghost'] }]
+        [[split]]
+        name = 'x'
+        route = 'other'
+        unit = 'user'
+        arms = [{ name = 'd', share = 9999 }]";
+    let folder = folder(&[("stiver.toml", ROUTES), ("prices.toml", PRICES), ("splits.toml", splits)]);
+
+    let mistakes = load(&folder).unwrap_err();
+
+    assert!(mistakes.iter().all(|mistake| mistake.file.ends_with("splits.toml")), "{mistakes:#?}");
+    let found = keys(&mistakes);
+    for key in [
+        "surprise",
+        "split[0].unit",
+        "split[0].arms[0].share",
+        "split[0].arms[1].colour",
+        "split[1].primary",
+        "split[1].arms[0].compression",
+        "split[1].arms[0].upstreams",
+        "split[2].name",
+        "split[2].route",
+        "split[2].arms",
+    ] {
+        assert!(found.contains(&key), "{key} is missing in {mistakes:#?}");
+    }
+    assert!(!found.contains(&"split[1].arms"), "shares are not counted where something was left out");
+}
+
+#[test]
+fn the_splits_that_ship_are_comments_and_good_ones_without_their_marks() {
+    let shipped = include_str!("../../config/splits.toml");
+    assert!(shipped.lines().all(|line| line.is_empty() || line.starts_with('#')), "the default has no split");
+
+    // `# ` is prose, but for the arms of a list.
+    let is_code = |rest: &&str| !rest.starts_with(' ') || rest.starts_with("    {");
+    let code = shipped.lines().filter_map(|line| line.strip_prefix('#').filter(is_code));
+    let code = code.collect::<Vec<_>>().join("\n");
+    let folder =
+        folder(&[("stiver.toml", EMBEDDED), ("prices.toml", EMBEDDED_PRICES), ("splits.toml", &code)]);
+    let config = load(&folder).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{code}"));
+
+    assert!(config.splits.iter().count() >= 2, "{code}");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::admission::KeyRing;
+use crate::admission::{AdminKey, KeyRing};
 use crate::config::{Config, EMBEDDER};
 use crate::pricing::Price;
 use crate::team::{KeyRecord, RouteName, UpstreamName};
@@ -73,6 +73,11 @@ impl Live {
     pub fn own_prices(&self) -> BTreeMap<UpstreamName, Price> {
         let own = |(name, upstream): (&UpstreamName, &Upstream)| Some((name.clone(), upstream.own_price()?));
         self.upstreams.iter().filter_map(own).collect()
+    }
+
+    /// The operator's key.
+    pub fn admin(&self) -> &AdminKey {
+        &self.config.admin
     }
 
     pub fn key_ring(&self) -> Arc<KeyRing> {

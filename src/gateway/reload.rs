@@ -55,7 +55,8 @@ impl Gateway {
         Ok(live)
     }
 
-    async fn refresh_keys(&self) {
+    /// Reads the keys again, so that what was changed counts.
+    pub async fn refresh_keys(&self) {
         let stored = match self.ledger.keys().load_all().await {
             Ok(stored) => stored,
             Err(error) => {

@@ -60,6 +60,30 @@ impl Keys {
         Ok((key, shown))
     }
 
+    /// Makes a key in place of `old`, which opens until `until_ms` at the latest. The new one is stored first:
+    /// a failure in between leaves two keys that open, never none.
+    pub async fn rotate(
+        &self,
+        old: &KeyRecord,
+        until_ms: i64,
+        now_ms: i64,
+    ) -> Result<(KeyRecord, SecretString), KeyError> {
+        let new = NewKey {
+            name: old.name.clone(),
+            team: old.team.clone(),
+            routes: old.routes.clone(),
+            expires_ms: old.expires_ms.filter(|expires_ms| *expires_ms > now_ms),
+        };
+        let made = self.create(new, now_ms).await?;
+        self.store.expire_key(&old.id, until_ms).await?;
+        Ok(made)
+    }
+
+    /// Lets a key end at `at_ms`; `false` where it was revoked, ends before that anyway, or is not there.
+    pub async fn expire(&self, id: &KeyId, at_ms: i64) -> Result<bool, KeyError> {
+        Ok(self.store.expire_key(id, at_ms).await?)
+    }
+
     /// All keys, the oldest first, revoked and expired ones too.
     pub async fn load_all(&self) -> Result<Vec<KeyRecord>, KeyError> {
         Ok(self.store.keys().await?)

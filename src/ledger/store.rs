@@ -37,6 +37,8 @@ pub enum StoreError {
     File { path: PathBuf, source: std::io::Error },
     #[error("`ledger.url` is not a Postgres address ({0}); write postgres://user:password@host:5432/name")]
     Url(sqlx::Error),
+    #[error("`ledger.url` is not a Postgres address; write postgres://user:password@host:5432/name")]
+    Scheme,
     #[error("Postgres at {place} cannot be reached: {source}; start it, or check `ledger.url`")]
     Connect { place: String, source: sqlx::Error },
     #[error("database `{place}` cannot be brought to this version: {source}")]

@@ -15,7 +15,7 @@ use super::replicas::SharedAccounts;
 use super::store::Store;
 use super::{Ledger, LedgerConfig, LedgerError};
 use crate::money::NanoUsd;
-use crate::shared::SharedStore;
+use crate::shared::{SharedConfig, SharedStore};
 use crate::team::TeamName;
 
 const MS_PER_HOUR: i64 = 3_600_000;
@@ -30,7 +30,7 @@ pub struct VerifyAsk {
     pub now_ms: i64,
     /// Whose running windows are compared with the store that replicas share.
     pub budgets: Vec<(TeamName, Vec<Budget>)>,
-    pub shared: Option<Arc<SharedStore>>,
+    pub shared: SharedConfig,
 }
 
 /// What the comparison came to.
@@ -87,8 +87,8 @@ pub async fn verify(config: &LedgerConfig, ask: &VerifyAsk) -> Result<Verified, 
     let store = Store::open(config).await?;
     let mut verified = Verified { n_hours: 0, n_accounts: 0, differences: Vec::new() };
     compare_hours(&store, ask, &mut verified).await?;
-    if let Some(shared) = &ask.shared {
-        compare_shared(&store, ask, &SharedAccounts::new(Arc::clone(shared)), &mut verified).await?;
+    if let Some(accounts) = shared_accounts(ask)? {
+        compare_shared(&store, ask, &accounts, &mut verified).await?;
     }
     store.close().await;
     Ok(verified)
@@ -99,8 +99,7 @@ pub async fn verify(config: &LedgerConfig, ask: &VerifyAsk) -> Result<Verified, 
 pub async fn rebuild(config: &LedgerConfig, ask: &VerifyAsk) -> Result<u64, LedgerError> {
     let store = Store::open(config).await?;
     let n_days = store.rebuild(ask.since_ms.unwrap_or(i64::MIN)).await?;
-    if let Some(shared) = &ask.shared {
-        let accounts = SharedAccounts::new(Arc::clone(shared));
+    if let Some(accounts) = shared_accounts(ask)? {
         let mut verified = Verified { n_hours: 0, n_accounts: 0, differences: Vec::new() };
         compare_shared(&store, ask, &accounts, &mut verified).await?;
         for difference in verified.differences {
@@ -111,6 +110,12 @@ pub async fn rebuild(config: &LedgerConfig, ask: &VerifyAsk) -> Result<u64, Ledg
     }
     store.close().await;
     Ok(n_days)
+}
+
+/// Under a name of nobody: it holds nothing.
+fn shared_accounts(ask: &VerifyAsk) -> Result<Option<SharedAccounts>, LedgerError> {
+    let store = SharedStore::open(&ask.shared, 0)?;
+    Ok(store.map(|store| SharedAccounts::new(Arc::new(store))))
 }
 
 async fn compare_hours(store: &Store, ask: &VerifyAsk, verified: &mut Verified) -> Result<(), LedgerError> {

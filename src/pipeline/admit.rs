@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
+use super::assign::assign;
 use super::call::Call;
+use super::timeline::Stage;
 use crate::admission::{Caller, Pass};
 use crate::chat::Request;
 use crate::error::{Error, Result};
 use crate::gateway::{Gateway, Live};
 use crate::prompt::{Canonical, estimate_tokens, normalize};
+use crate::routing::Route;
+use crate::routing::split::Assignment;
 
 /// A call that may go on. Its slot in the team's concurrency is given back when it is dropped.
 #[derive(Debug)]
@@ -18,7 +22,19 @@ pub(super) struct Admitted {
     pub pass: Pass,
     /// The configuration this call is answered under, whatever is reloaded meanwhile.
     pub live: Arc<Live>,
+    /// The arm it is answered in, from here to its row.
+    pub assignment: Assignment,
     pub canonical: Canonical,
+}
+
+impl Admitted {
+    /// The route that the call asked for, as its arm sees it.
+    pub(super) fn route(&self, call: &Call) -> Result<&Route> {
+        match self.assignment.arm() {
+            Some(assigned) => Ok(&assigned.arm().route),
+            None => Ok(self.live.config.catalog.find(&call.request.route)?),
+        }
+    }
 }
 
 pub(super) async fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
@@ -29,17 +45,28 @@ pub(super) async fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
     if !caller.may_ask(route) {
         return Err(Error::route_not_allowed(route));
     }
-    if live.config.catalog.route(route).is_none() {
-        return Err(crate::routing::NoPlan::UnknownRoute { route: route.clone() }.into());
-    }
+    live.config.catalog.find(route)?;
     let n_tokens = likely_tokens(&call.request);
     let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, n_tokens).await?;
+    let assignment = assign(&live, &caller, call);
+    let canonical = canonical(&caller, call, &assignment);
+    call.mark(Stage::Admitted);
+    Ok(Admitted { caller, pass, live, assignment, canonical })
+}
+
+fn canonical(caller: &Caller, call: &Call, assignment: &Assignment) -> Canonical {
+    let team = caller.team.name.as_str();
     let scope = call.options.cache_scope.as_deref().unwrap_or("");
     // Who wants no cheaper tier must not get a cheaper tier's answer.
     let min_tier = call.options.min_tier.as_ref().map_or("", |tier| tier.as_str());
-    let share = [caller.team.name.as_str(), scope, min_tier];
-    let canonical = normalize(&call.request, &share);
-    Ok(Admitted { caller, pass, live, canonical })
+    match assignment.arm() {
+        None => normalize(&call.request, &[team, scope, min_tier]),
+        // An answer given in one arm would spoil the other's figures.
+        Some(assigned) => {
+            let (split, arm) = (assigned.split().name.as_str(), assigned.arm().name.as_str());
+            normalize(&call.request, &[team, scope, min_tier, split, arm])
+        }
+    }
 }
 
 /// What a call will take of the tokens a minute, until its usage is known.

@@ -4,8 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::timeline::{Stage, Timeline};
 use crate::cache::Control;
 use crate::chat::{InvalidRequest, Request};
+use crate::ledger::entry::Stages;
 use crate::money::NanoUsd;
 use crate::team::{CallId, TierName};
 
@@ -22,17 +24,32 @@ pub struct Call {
     pub ts_ms: i64,
     pub request: Request,
     pub options: Options,
+    timeline: Timeline,
 }
 
 impl Call {
+    pub fn new(id: CallId, began: Instant, ts_ms: i64, request: Request, options: Options) -> Self {
+        Self { id, began, ts_ms, request, options, timeline: Timeline::default() }
+    }
+
+    /// Notes that a stage has ended.
+    pub(super) fn mark(&self, stage: Stage) {
+        self.timeline.mark(stage, self.began);
+    }
+
+    /// When the stages so far ended.
+    pub(super) fn stages(&self) -> Stages {
+        self.timeline.stages()
+    }
+
     pub fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// Cut to a length that may be kept, whoever wrote it; nobody where it is empty.
-    pub fn user(&self) -> Option<String> {
+    pub fn user(&self) -> Option<&str> {
         let named = self.options.user.as_deref().or(self.request.user.as_deref());
-        named.map(label).filter(|user| !user.is_empty())
+        named.map(cut).filter(|user| !user.is_empty())
     }
 }
 
@@ -50,6 +67,8 @@ pub struct Options {
     pub user: Option<String>,
     /// The decision is wanted, not the answer.
     pub dry_run: bool,
+    /// Headers that an A/B split goes by, with their values.
+    pub kept: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Options {
@@ -69,7 +88,23 @@ impl Options {
             tags,
             user: get("x-stiver-user").or_else(|| get("helicone-user-id")).map(label),
             dry_run: get("x-stiver-dry-run").is_some_and(|value| matches!(value.trim(), "1" | "true")),
+            kept: Vec::new(),
         })
+    }
+
+    /// Keeps the headers of these lower-case names beside the wishes.
+    pub fn keep<'n, 'a>(
+        mut self,
+        names: impl Iterator<Item = &'n str>,
+        get: impl Fn(&str) -> Option<&'a str>,
+    ) -> Self {
+        self.kept.extend(names.filter_map(|name| Some((name.into(), get(name)?.trim().into()))));
+        self
+    }
+
+    /// The value of a header that was kept.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.kept.iter().find(|(known, _)| known.as_ref() == name).map(|(_, value)| value.as_ref())
     }
 }
 
@@ -79,7 +114,12 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 fn label(value: &str) -> String {
-    value.trim().chars().take(MAX_LABEL_CHARS).collect()
+    cut(value).to_owned()
+}
+
+fn cut(value: &str) -> &str {
+    let value = value.trim();
+    value.char_indices().nth(MAX_LABEL_CHARS).map_or(value, |(end, _)| &value[..end])
 }
 
 fn read_tags(value: &str) -> Vec<String> {
@@ -120,6 +160,17 @@ mod tests {
         assert_eq!(options.max_cost, Some(NanoUsd::new(50_000_000)));
         assert_eq!(options.user.as_deref(), Some("u1"));
         assert!(options.dry_run);
+    }
+
+    #[test]
+    fn headers_are_kept_only_where_somebody_asks_for_them() {
+        let pairs = [("x-session", " s1 "), ("x-other", "o")];
+        let get = |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+
+        let options = Options::default().keep(["x-session", "x-absent"].into_iter(), get);
+
+        assert_eq!((options.header("x-session"), options.header("x-absent")), (Some("s1"), None));
+        assert_eq!(options.header("x-other"), None);
     }
 
     #[test]

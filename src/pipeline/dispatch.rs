@@ -15,12 +15,13 @@ use super::hold::Held;
 use super::local;
 use super::meter::emit_ended;
 use super::plan::Planned;
+use super::reply::arm_of;
 use crate::chat::{Request, Usage};
 use crate::config::EMBEDDER;
 use crate::error::{Blame, Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::Hold;
-use crate::ledger::entry::Outcome;
+use crate::ledger::entry::{Outcome, Tried};
 use crate::money::NanoUsd;
 use crate::prompt::estimate_tokens;
 use crate::routing::Attempt;
@@ -43,6 +44,8 @@ pub(super) struct Answered {
     pub first_byte_at: Instant,
     /// What earlier attempts cost that broke after they had begun to answer, or declined; estimated.
     pub wasted: NanoUsd,
+    /// The attempts before this one.
+    pub tried: Vec<Tried>,
 }
 
 pub(super) async fn dispatch(
@@ -59,6 +62,7 @@ pub(super) async fn dispatch(
         hold: held.hold,
         n_attempts: 0,
         tried: Vec::new(),
+        failed: Vec::new(),
         needs_context: None,
         wasted: NanoUsd::ZERO,
     };
@@ -78,6 +82,7 @@ pub(super) async fn dispatch(
         };
         match attempted {
             Attempted::Answered(beginning) if beginning.answer.is_declined() => {
+                sending.note(attempt, "declined", beginning.sent_at);
                 if let Some((_, declining)) = declined.replace((beginning, attempt)) {
                     sending.waste(declining);
                 }
@@ -111,6 +116,8 @@ struct Sending<'a> {
     n_attempts: u32,
     /// Each upstream asked so far, once.
     tried: Vec<UpstreamName>,
+    /// Each attempt that failed, for the row.
+    failed: Vec<Tried>,
     /// The prompt was too long for an upstream with this much context.
     needs_context: Option<u64>,
     wasted: NanoUsd,
@@ -172,6 +179,7 @@ impl Sending<'_> {
             };
             permit.record(outcome, Instant::now());
             report(&attempt.upstream, &failure);
+            self.note(attempt, failure.reason(), sent_at);
             if failure.had_begun() {
                 self.waste(attempt);
             }
@@ -226,7 +234,13 @@ impl Sending<'_> {
     fn answered(self, beginning: Beginning, attempt: &Attempt) -> Answered {
         let Beginning { answer, is_local, sent_at, first_byte_at } = beginning;
         let (held, attempt) = (Held { hold: self.hold }, attempt.clone());
-        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted: self.wasted }
+        let (wasted, tried) = (self.wasted, self.failed);
+        Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted, tried }
+    }
+
+    fn note(&mut self, attempt: &Attempt, reason: &str, sent_at: Instant) {
+        let took_ms = u64::try_from(sent_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.failed.push(Tried { upstream: attempt.upstream.clone(), reason: reason.to_owned(), took_ms });
     }
 
     /// Books what an attempt cost whose answer is not given.
@@ -256,11 +270,14 @@ impl Sending<'_> {
             error.message = format!("{}; tried {tried}", error.message).into();
         }
         let mut entry = self.hold.draft().clone();
+        error.split = arm_of(&entry).map(String::into_boxed_str);
         if self.n_attempts > 0 {
             entry.outcome = Outcome::UpstreamError;
             entry.status = error.status;
             entry.total_ms = u64::try_from(self.call.age().as_millis()).unwrap_or(u64::MAX);
             entry.cost = Some(self.wasted);
+            entry.stages = self.call.stages();
+            entry.tried = self.failed.clone();
             entry.estimated = self.wasted > NanoUsd::ZERO;
             if entry.estimated {
                 entry.usage = self.input_usage();

@@ -11,6 +11,7 @@ use super::score::score;
 use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::prompt::estimate_tokens;
+use crate::routing::split::Assignment;
 
 pub async fn explain(gateway: &Gateway, call: &Call) -> Result<Value> {
     let admitted = admit(gateway, call).await?;
@@ -32,6 +33,7 @@ pub async fn explain(gateway: &Gateway, call: &Call) -> Result<Value> {
         "object": "stiver.decision",
         "route": call.request.route,
         "team": admitted.caller.team.name,
+        "split": split(&admitted.assignment),
         "fingerprint": admitted.canonical.exact.to_hex(),
         "score": scored.map(|scored| scored.score),
         "score_source": scored.map(|scored| scored.source.as_str()),
@@ -41,4 +43,22 @@ pub async fn explain(gateway: &Gateway, call: &Call) -> Result<Value> {
         "cost_usd_at_most": planned.plan.ceiling.to_string(),
         "baseline": planned.plan.baseline,
     }))
+}
+
+/// The arm, or why there is none; null where the route has no split.
+fn split(assignment: &Assignment) -> Value {
+    match assignment {
+        Assignment::NoSplit => Value::Null,
+        Assignment::NoUnit(split) => json!({
+            "name": split.name,
+            "unit": split.unit.to_string(),
+            "arm": null,
+            "reason": format!("{}, so it is in no arm", split.unit.why_absent()),
+        }),
+        Assignment::Arm(assigned) => json!({
+            "name": assigned.split().name,
+            "unit": assigned.split().unit.to_string(),
+            "arm": assigned.arm().name,
+        }),
+    }
 }

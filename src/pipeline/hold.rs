@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::admit::Admitted;
 use super::call::Call;
 use super::plan::{Planned, plan_local};
+use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::budget::{Budget, OnExceed, Payer};
@@ -33,10 +34,14 @@ pub(super) async fn hold(
     let budgets = Arc::clone(&admitted.caller.budgets);
     let of_hold = |refused: &HoldError| Error::of_hold(refused, gateway.clock.now_ms());
     let refused = match gateway.ledger.hold(ask(admitted, call, &planned, cache, budgets)).await {
-        Ok(hold) => return Ok((planned, Held { hold })),
+        Ok(hold) => {
+            call.mark(Stage::Held);
+            return Ok((planned, Held { hold }));
+        }
         Err(refused) => refused,
     };
     let HoldError::BudgetExceeded { on_exceed: OnExceed::LocalOnly, .. } = &refused else {
+        call.mark(Stage::Held);
         return Err(of_hold(&refused));
     };
     let Some(planned) = plan_local(gateway, admitted, call, planned.scored, refused.to_string()) else {
@@ -45,6 +50,7 @@ pub(super) async fn hold(
     let is_left = |budget: &&Budget| budget.on_exceed != OnExceed::LocalOnly;
     let others = admitted.caller.budgets.iter().filter(is_left).cloned().collect();
     let held = gateway.ledger.hold(ask(admitted, call, &planned, cache, others)).await;
+    call.mark(Stage::Held);
     let hold = held.map_err(|refused| of_hold(&refused))?;
     Ok((planned, Held { hold }))
 }
@@ -74,8 +80,12 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
     let request = &call.request;
     let mut entry = Entry::draft(call.id, call.ts_ms, team, request.endpoint.as_str(), request.route.clone());
     entry.key = admitted.caller.key.clone();
-    entry.user = call.user();
+    entry.user = call.user().map(str::to_owned);
     entry.tags = call.options.tags.clone();
+    if let Some(assigned) = admitted.assignment.arm() {
+        entry.split = Some(assigned.split().name.to_string());
+        entry.arm = Some(assigned.arm().name.to_string());
+    }
     entry
 }
 

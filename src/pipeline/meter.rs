@@ -14,7 +14,7 @@ use crate::admission::Pass;
 use crate::chat::Usage;
 use crate::gateway::Live;
 use crate::ledger::Hold;
-use crate::ledger::entry::{AnswerPath, Entry, Outcome};
+use crate::ledger::entry::{AnswerPath, Entry, Outcome, Stages};
 use crate::money::NanoUsd;
 use crate::prompt::estimate_tokens;
 use crate::telemetry::events::CallEnded;
@@ -48,6 +48,13 @@ impl Pricing {
         Some(self.price.as_ref()?.cost(usage).ok()? + self.wasted)
     }
 
+    /// What the provider's prefix cache took off the bill; less than nothing where writing it cost more.
+    fn prefix_saved(&self, usage: &Usage) -> NanoUsd {
+        let uncached = Usage { cached_read: 0, cache_write: 0, ..*usage };
+        let cost = |usage| self.price.as_ref()?.cost(usage).ok();
+        cost(&uncached).zip(cost(usage)).map_or(NanoUsd::ZERO, |(dear, cheap)| dear - cheap)
+    }
+
     fn baseline_cost(&self, usage: &Usage) -> Option<NanoUsd> {
         self.baseline.as_ref()?.cost(usage).ok()
     }
@@ -57,7 +64,7 @@ impl Meter {
     /// Begins to count the answer, which it hands back.
     pub(super) fn start(admitted: Admitted, call: &Call, answered: Answered) -> (Answer, Self) {
         let Admitted { live, pass, .. } = admitted;
-        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted } = answered;
+        let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted, tried } = answered;
         let hold = held.hold;
         let mut entry = hold.draft().clone();
         entry.tier = attempt.tier.clone();
@@ -67,6 +74,12 @@ impl Meter {
         entry.attempts = entry.attempts.max(1);
         entry.first_byte_ms = Some(millis(first_byte_at.duration_since(call.began)));
         entry.overhead_us = micros(sent_at.duration_since(call.began));
+        entry.tried = tried;
+        entry.stages = Stages {
+            sent_us: Some(entry.overhead_us),
+            first_byte_us: Some(micros(first_byte_at.duration_since(call.began))),
+            ..call.stages()
+        };
         entry.status = 200;
         let price = |model: &str| live.config.prices.price(model, call.ts_ms).cloned();
         let pricing = Pricing {
@@ -136,6 +149,8 @@ impl Meter {
         self.entry.baseline = self.pricing.baseline_cost(&usage);
         self.entry.outcome = outcome;
         self.entry.total_ms = millis(self.began.elapsed());
+        self.entry.stages.ended_us = Some(micros(self.began.elapsed()));
+        self.entry.aside.prefix_saved = self.pricing.prefix_saved(&usage);
         if let Some(hold) = self.hold.take() {
             hold.post(self.entry.clone());
             self.pass.settle(usage.input + usage.output);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::timeline::Stage;
 use crate::complexity::Scored;
 use crate::error::Result;
 use crate::gateway::Gateway;
@@ -77,6 +78,7 @@ fn plan_among(
         only_local: among == Among::Local,
         now_ms: call.ts_ms,
     };
-    let plan = decide(&config.catalog, &request.route, &facts)?;
+    let plan = decide(&config.catalog, admitted.route(call)?, &facts)?;
+    call.mark(Stage::Planned);
     Ok(Planned { plan, scored })
 }

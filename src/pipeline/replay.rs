@@ -17,7 +17,7 @@ use crate::chat::replay::chunks;
 use crate::chat::rewrite::whole_with_cost;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
+use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome, Stages};
 use crate::money::NanoUsd;
 use crate::team::UpstreamName;
 
@@ -74,5 +74,6 @@ fn row(admitted: &Admitted, call: &Call, hit: &Hit) -> Entry {
     let age = call.age();
     entry.overhead_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
     entry.total_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    entry.stages = Stages { ended_us: Some(entry.overhead_us), ..call.stages() };
     entry
 }

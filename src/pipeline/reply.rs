@@ -37,6 +37,8 @@ pub struct Facts {
     pub saved: Option<NanoUsd>,
     pub similarity: Option<f32>,
     pub age_s: Option<u64>,
+    /// `split=arm`.
+    pub split: Option<String>,
     pub n_attempts: u32,
     pub overhead: Duration,
     pub budget_remaining: Option<NanoUsd>,
@@ -59,6 +61,7 @@ impl Facts {
             saved: entry.saved(),
             similarity: entry.similarity,
             age_s: None,
+            split: arm_of(entry),
             n_attempts: entry.attempts,
             overhead: Duration::from_micros(entry.overhead_us),
             budget_remaining: None,
@@ -79,4 +82,9 @@ impl Facts {
     pub fn before_end(entry: &Entry) -> Self {
         Self { cost: None, saved: None, ..Self::of(entry) }
     }
+}
+
+/// The split and the arm of a row, as clients are told them.
+pub(super) fn arm_of(entry: &Entry) -> Option<String> {
+    Some(format!("{}={}", entry.split.as_ref()?, entry.arm.as_ref()?))
 }

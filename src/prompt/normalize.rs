@@ -83,7 +83,7 @@ fn hash_fields(hasher: &mut blake3::Hasher, fields: &Fields) {
     }
 }
 
-fn hash_message(hasher: &mut blake3::Hasher, message: &Message) {
+pub(super) fn hash_message(hasher: &mut blake3::Hasher, message: &Message) {
     hash_bytes(hasher, b'm', &[]);
     let Ok(fields) = Fields::parse(message.raw.get().as_bytes()) else {
         return hash_json(hasher, &message.raw);
@@ -100,7 +100,7 @@ fn hash_message(hasher: &mut blake3::Hasher, message: &Message) {
     }
 }
 
-fn finish(hasher: &blake3::Hasher) -> Fingerprint {
+pub(super) fn finish(hasher: &blake3::Hasher) -> Fingerprint {
     Fingerprint::new(*hasher.finalize().as_bytes())
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::NoPlan;
 use crate::team::{RouteName, TierName, UpstreamName};
 
 /// One `[routes.NAME]`. Give either `upstreams` or `ladder`.
@@ -137,11 +138,24 @@ impl Catalog {
         self.routes.get(name)
     }
 
+    /// The route, or the refusal that names it.
+    pub fn find(&self, name: &RouteName) -> Result<&Route, NoPlan> {
+        self.route(name).ok_or_else(|| NoPlan::UnknownRoute { route: name.clone() })
+    }
+
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
         self.routes.values()
     }
 
-    /// The facts of an upstream that a route of this catalog names.
+    pub fn has_upstream(&self, name: &UpstreamName) -> bool {
+        self.upstreams.contains_key(name)
+    }
+
+    pub fn upstream_names(&self) -> impl Iterator<Item = &UpstreamName> {
+        self.upstreams.keys()
+    }
+
+    /// The facts of an upstream that a route of this catalog, or an arm's view of one, names.
     pub fn upstream(&self, name: &UpstreamName) -> &UpstreamFacts {
         self.upstreams.get(name).expect("a catalog is only built when every named upstream exists")
     }
@@ -163,7 +177,9 @@ fn read_route(name: &str, config: &RouteConfig, mistakes: &mut Mistakes) -> Rout
     } else {
         config.ladder.iter().map(read_rung).collect()
     };
-    check_rungs(&rungs, &mut mistake);
+    check_rungs(&rungs, &mut |rung_idx, field, problem| {
+        mistake(&format!(".ladder[{rung_idx}].{field}"), problem);
+    });
     let dearest = rungs.last().and_then(|rung| rung.upstreams.first()).cloned();
     let baseline = config.baseline.as_ref().map(UpstreamName::from).or(dearest);
     Route { name: RouteName::from(name), rungs, baseline, fall_back: config.fall_back }
@@ -177,27 +193,24 @@ fn names(upstreams: &[String]) -> Vec<UpstreamName> {
     upstreams.iter().map(UpstreamName::from).collect()
 }
 
-fn check_rungs(rungs: &[Rung], mistake: &mut impl FnMut(&str, &str)) {
+/// Tells what is wrong with the order of rungs: which rung, which of its fields, and what.
+pub(super) fn check_rungs(rungs: &[Rung], mistake: &mut impl FnMut(usize, &str, &str)) {
     for (idx, rung) in rungs.iter().enumerate() {
-        let key = format!(".ladder[{idx}]");
         if rung.upstreams.is_empty() && rungs.len() > 1 {
-            mistake(&format!("{key}.upstreams"), "is empty; name at least one upstream");
+            mistake(idx, "upstreams", "is empty; name at least one upstream");
         }
         if !(0.0..=1.0).contains(&rung.up_to) {
-            mistake(&format!("{key}.up_to"), &format!("is {}; it must be from 0 to 1", rung.up_to));
+            mistake(idx, "up_to", &format!("is {}; it must be from 0 to 1", rung.up_to));
         }
         if rungs[..idx].iter().any(|earlier| earlier.tier == rung.tier) {
-            mistake(&format!("{key}.tier"), &format!("`{}` is used twice; name each tier once", rung.tier));
+            mistake(idx, "tier", &format!("`{}` is used twice; name each tier once", rung.tier));
         }
         if idx > 0 && rungs[idx - 1].up_to >= rung.up_to {
-            mistake(
-                &format!("{key}.up_to"),
-                "must be above the rung before it; order rungs from cheap to dear",
-            );
+            mistake(idx, "up_to", "must be above the rung before it; order rungs from cheap to dear");
         }
     }
     if rungs.last().is_some_and(|last| last.up_to < 1.0) {
-        let key = format!(".ladder[{}].up_to", rungs.len() - 1);
-        mistake(&key, "must be 1 on the last rung, or the hardest calls would have nowhere to go");
+        let problem = "must be 1 on the last rung, or the hardest calls would have nowhere to go";
+        mistake(rungs.len() - 1, "up_to", problem);
     }
 }

@@ -97,7 +97,7 @@ impl Case {
             only_local: self.only_local,
             now_ms: 1_800_000_000_000,
         };
-        decide(&self.catalog, &RouteName::from(route), &facts)
+        decide(&self.catalog, self.catalog.find(&RouteName::from(route))?, &facts)
     }
 
     fn order(&self, route: &str) -> Vec<String> {

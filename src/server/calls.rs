@@ -35,7 +35,7 @@ async fn answer(gateway: Arc<Gateway>, endpoint: Endpoint, request: HttpRequest)
     let ts_ms = gateway.clock.now_ms();
     let id = CallId::new(ts_ms, rand::random());
     let reply = match read(&gateway, endpoint, request).await {
-        Ok((request, options)) => reply(&gateway, Call { id, began, ts_ms, request, options }).await,
+        Ok((request, options)) => reply(&gateway, Call::new(id, began, ts_ms, request, options)).await,
         Err(error) => Err(error),
     };
     let mut response = reply.unwrap_or_else(|error| refuse(&error));
@@ -53,8 +53,10 @@ async fn reply(gateway: &Arc<Gateway>, call: Call) -> Result<Response> {
 
 async fn read(gateway: &Gateway, endpoint: Endpoint, request: HttpRequest) -> Result<(Request, Options)> {
     let (head, body) = request.into_parts();
-    let options = read_options(&head.headers)?;
     let live = gateway.live();
+    // A split that a reload brings in the middle of this call may go by a header not kept: it has no arm then.
+    let get = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let options = read_options(&head.headers)?.keep(live.config.splits.headers(), get);
     // A stranger must not make us read a large body.
     super::models::check_key(&live, &options, gateway.clock.now_ms())?;
     let body = body::read(body, &live.config.server).await?;

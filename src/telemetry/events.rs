@@ -6,18 +6,21 @@
 //! Invariant: labels come from the configuration or from fixed words, never from a caller, so their number is bounded.
 
 mod local;
+mod splits;
 
 use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 pub use local::{LocalAnswered, LocalDeclined, LocalLoad};
+pub use splits::{SplitMatched, SplitMissed, SplitWatched};
 
 use crate::chat::Usage;
 use crate::money::NanoUsd;
 
 pub(super) fn describe() {
     local::describe();
+    splits::describe();
     describe_counter!("stiver_calls_total", "Calls that ended, by endpoint, route, path and outcome");
     describe_counter!("stiver_refusals_total", "Calls refused or failed, by blame and code");
     describe_counter!("stiver_cost_nano_usd_total", "What calls cost, in billionths of a US dollar");

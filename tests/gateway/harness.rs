@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod process;
 pub mod setup;
+pub mod stack;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,14 @@ impl TestGateway {
     /// Posts with more headers.
     pub async fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Answer {
         self.post_text(path, body.to_string(), headers).await
+    }
+
+    pub async fn delete_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.client.delete(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Answer::read(request.send().await.expect("the gateway answers")).await
     }
 
     /// Posts a body byte for byte.

@@ -9,9 +9,11 @@
 pub mod fake_upstream;
 pub mod harness;
 
+mod admin;
 mod answers;
 mod caching;
 mod degraded;
 mod local;
 mod money;
 mod routing;
+mod splits;

@@ -10,8 +10,13 @@ mod commands;
 mod crash;
 mod edge;
 pub mod harness;
+mod replicas;
 mod sdks;
 pub mod sockets;
+mod splits;
 
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;
+
+#[path = "../services/redis.rs"]
+mod redis_server;

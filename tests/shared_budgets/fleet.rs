@@ -42,12 +42,12 @@ pub(crate) fn budget(nanos: i64) -> Budget {
     Budget::new(NanoUsd::new(nanos), Window::Day)
 }
 
+pub(crate) fn shared_config(redis: &RedisServer, redis_timeout_ms: u64) -> SharedConfig {
+    SharedConfig { redis_url: Some(redis.url().into()), redis_timeout_ms, lease_ms: LEASE_MS }
+}
+
 pub(crate) fn shared(redis: &RedisServer, timeout_ms: u64) -> Arc<SharedStore> {
-    let config = SharedConfig {
-        redis_url: Some(redis.url().into()),
-        redis_timeout_ms: timeout_ms,
-        lease_ms: LEASE_MS,
-    };
+    let config = shared_config(redis, timeout_ms);
     Arc::new(SharedStore::open(&config, rand::random()).unwrap().unwrap())
 }
 
@@ -143,7 +143,7 @@ impl Fleet {
         let ask = VerifyAsk {
             now_ms: self.clock.now_ms(),
             budgets: vec![(team(), self.budgets.to_vec())],
-            shared: Some(shared(&self.redis, 5_000)),
+            shared: shared_config(&self.redis, 5_000),
             since_ms: None,
         };
         let verified = verify(&self.config(0), &ask).await.unwrap();

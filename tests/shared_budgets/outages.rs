@@ -5,7 +5,7 @@ use stiver::ledger::verify::{VerifyAsk, rebuild};
 use stiver::ledger::{HoldError, WhenAway};
 use stiver::money::NanoUsd;
 
-use crate::fleet::{Fleet, budget, ended, eventually, send, shared, team};
+use crate::fleet::{Fleet, budget, ended, eventually, send, shared_config, team};
 
 fn is_away(refused: &HoldError) -> bool {
     matches!(refused, HoldError::SharedAway { .. })
@@ -123,7 +123,7 @@ async fn each_replica_spends_its_allowance_without_redis_and_all_of_it_is_told_a
     assert!((640..=680).contains(&spent), "{spent}");
     let ask = VerifyAsk {
         budgets: vec![(team(), fleet.budgets.to_vec())],
-        shared: Some(shared(&fleet.redis, 5_000)),
+        shared: shared_config(&fleet.redis, 5_000),
         now_ms: fleet.clock.now_ms(),
         since_ms: None,
     };

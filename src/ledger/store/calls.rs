@@ -28,6 +28,23 @@ impl Store {
         found.first().map(rows::entry).transpose()
     }
 
+    /// Rows of a window in the order of their ids, which is that of time, after the one given.
+    pub(in crate::ledger) async fn rows_after(
+        &self,
+        after: Option<CallId>,
+        from_ms: i64,
+        to_ms: i64,
+        limit: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let text = format!(
+            "SELECT {} FROM postings WHERE ts_ms >= $1 AND ts_ms < $2 AND id > $3 ORDER BY id LIMIT {limit}",
+            rows::COLUMNS
+        );
+        let after = after.map_or_else(String::new, |id| id.to_string());
+        let values = vec![Value::Int(from_ms), Value::Int(to_ms), Value::Text(after)];
+        self.db.fetch(Sql::new(text, values)).await?.iter().map(rows::entry).collect()
+    }
+
     pub(in crate::ledger) async fn latency(&self, ask: &LatencyAsk) -> Result<Vec<LatencyRow>, StoreError> {
         let (text, values) = latency_query(ask);
         let mut groups: BTreeMap<String, Vec<(i64, u64)>> = BTreeMap::new();

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::task::spawn_blocking;
 
@@ -53,6 +54,9 @@ pub(super) async fn sqlite(path: &Path) -> Result<Db, StoreError> {
 
 /// Opens the Postgres database at `url`, which must exist.
 pub(super) async fn postgres(url: &str) -> Result<Db, StoreError> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(StoreError::Scheme);
+    }
     let options = PgConnectOptions::from_str(url).map_err(StoreError::Url)?;
     let options = options
         .application_name("stiver")
@@ -63,6 +67,10 @@ pub(super) async fn postgres(url: &str) -> Result<Db, StoreError> {
         options.get_port(),
         options.get_database().unwrap_or_else(|| options.get_username())
     );
+    // A pool would only say that it waited; a connection says why there is none.
+    let connection = PgConnection::connect_with(&options).await;
+    let connection = connection.map_err(|source| StoreError::Connect { place: place.clone(), source })?;
+    drop(connection.close().await);
     let pool = PgPoolOptions::new().max_connections(N_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT);
     let pool = pool
         .connect_with(options)

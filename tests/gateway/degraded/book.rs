@@ -7,6 +7,7 @@ use stiver::ledger::budget::Window;
 use stiver::team::TeamName;
 
 use crate::fake_upstream::{FakeUpstream, Script};
+use crate::harness::stack::has_sqlite;
 use crate::harness::{CHAT, Folder, Process, Setup, TestGateway, chat, chat_stream, endpoints};
 
 /// Another program that holds the database's write lock until it is let go.
@@ -28,6 +29,9 @@ impl Lock {
 
 #[tokio::test]
 async fn with_the_database_away_answers_go_on_and_rows_arrive_later() {
+    if !has_sqlite() {
+        return;
+    }
     let fake = FakeUpstream::start();
     let gateway = TestGateway::start(&endpoints(&fake)).await;
     let lock = Lock::take(&gateway.folder()).await;
@@ -55,6 +59,9 @@ async fn with_the_database_away_answers_go_on_and_rows_arrive_later() {
 
 #[tokio::test]
 async fn rows_the_database_never_took_are_posted_at_the_next_start() {
+    if !has_sqlite() {
+        return;
+    }
     let fake = FakeUpstream::start();
     let toml = endpoints(&fake) + "[ledger]\nclose_timeout_ms = 50\n";
     let gateway = TestGateway::start(&toml).await;
@@ -73,6 +80,9 @@ async fn rows_the_database_never_took_are_posted_at_the_next_start() {
 
 #[tokio::test]
 async fn a_full_journal_refuses_calls_before_anything_is_sent_until_the_database_is_back() {
+    if !has_sqlite() {
+        return;
+    }
     let fake = FakeUpstream::start();
     // The smallest that is taken.
     let gateway = TestGateway::start(&(endpoints(&fake) + "[ledger]\nmax_journal_bytes = 65536\n")).await;

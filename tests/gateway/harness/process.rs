@@ -25,6 +25,7 @@ impl Process {
         let limit = max_file_bytes
             .map_or(String::new(), |bytes| format!("trap '' XFSZ; ulimit -f {}; ", bytes / 512));
         let script = limit + "exec \"$0\" serve --config \"$1\" --listen 127.0.0.1:0";
+        setup.stack().prepare().await;
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_stiver")).arg(setup.write_files());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);

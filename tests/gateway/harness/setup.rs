@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::TestGateway;
+use super::stack::Stack;
 use crate::fake_upstream::FakeUpstream;
 
 /// Wednesday, 15 October 2025, noon UTC.
@@ -26,6 +27,7 @@ pub type Folder = Arc<TempDir>;
 pub struct Setup {
     toml: String,
     prices: String,
+    splits: Option<String>,
     folder: Folder,
     clock: Clock,
     with_models: bool,
@@ -35,12 +37,19 @@ impl Setup {
     pub fn of(toml: &str) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a folder for the test can be made"));
         let clock = Clock::standing_at(NOW_MS);
-        Self { toml: toml.to_owned(), prices: default_prices(), folder, clock, with_models: false }
+        let (toml, prices) = (toml.to_owned(), default_prices());
+        Self { toml, prices, splits: None, folder, clock, with_models: false }
     }
 
     /// Replaces the prices.
     pub fn prices(self, prices: &str) -> Self {
         Self { prices: prices.to_owned(), ..self }
+    }
+
+    /// Divides routes. The configuration is then read from files, as `stiver serve` reads it, so that it can be
+    /// read again.
+    pub fn splits(self, splits: &str) -> Self {
+        Self { splits: Some(splits.to_owned()), ..self }
     }
 
     /// Goes on with what an earlier gateway left.
@@ -78,13 +87,27 @@ impl Setup {
         std::fs::write(&path, self.whole_toml()).expect("the folder can be written");
         std::fs::write(self.folder.path().join("prices.toml"), &self.prices)
             .expect("the folder can be written");
+        if let Some(splits) = &self.splits {
+            std::fs::write(self.folder.path().join("splits.toml"), splits)
+                .expect("the folder can be written");
+        }
         path
     }
 
+    /// Where this test's services are; nothing where the gateway is the embedded default.
+    pub fn stack(&self) -> Stack {
+        Stack::of(self.folder.path())
+    }
+
     async fn open(&self) -> Result<Arc<Gateway>, StartError> {
-        let config = Config::parse("the test", &self.whole_toml(), &self.prices, &Environment::default());
+        self.stack().prepare().await;
+        let env = Environment::default();
+        let config = match &self.splits {
+            None => Config::parse("the test", &self.whole_toml(), &self.prices, &env),
+            Some(_) => Config::load(Some(&self.write_files()), &env),
+        };
         let config = config.unwrap_or_else(|mistakes| panic!("{}\n{mistakes:#?}", self.toml));
-        Gateway::open(config, &Environment::default(), self.clock.clone()).await
+        Gateway::open(config, &env, self.clock.clone()).await
     }
 
     /// The test's text, with whatever it does not say set for tests.
@@ -95,6 +118,18 @@ impl Setup {
         default(&["ledger", "path"], in_folder("ledger.sqlite").into());
         default(&["ledger", "journal_dir"], in_folder("journal").into());
         default(&["ledger", "flush_interval_ms"], 1.into());
+        let Stack { redis_url, qdrant, .. } = self.stack();
+        if let Some(url) = self.stack().ledger_url() {
+            default(&["ledger", "url"], url.into());
+        }
+        if let Some(url) = redis_url {
+            default(&["cache", "exact", "redis_url"], url.into());
+            default(&["cache", "exact", "redis_timeout_ms"], 5_000.into());
+        }
+        if let Some((url, collection)) = qdrant {
+            default(&["cache", "semantic", "qdrant_url"], url.into());
+            default(&["cache", "semantic", "qdrant_collection"], collection.into());
+        }
         default(&["cache", "semantic", "data_dir"], in_folder("semantic").into());
         if self.with_models {
             // Without optimization the models are slow, and other tests run beside.

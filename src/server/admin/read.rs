@@ -1,0 +1,174 @@
+//! What is asked of the book over HTTP: spending, latencies, single calls, teams and budgets, health.
+//!
+//! Changes nothing.
+//!
+//! Invariant: every question goes through the viewer's filter before it is asked.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+
+use super::ask::{self, Format, Given};
+use super::{asking, respond, table};
+use crate::admission::Team;
+use crate::error::{Blame, Error, Result};
+use crate::gateway::Gateway;
+use crate::ledger::budget::{Budget, Of, Payer, Window};
+use crate::money::NanoUsd;
+use crate::server::viewer::Viewer;
+use crate::team::{CallId, TeamName};
+
+/// The book cannot be read now.
+pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
+    tracing::error!("the ledger cannot be read: {error}");
+    let message = "the ledger's database does not answer; calls go on and are kept in the journal";
+    let mut told = Error::new(Blame::Gateway, 503, "server_error", message).with_code("ledger_away");
+    told.retry_after_ms = Some(2_000);
+    told
+}
+
+/// The viewer and the parameters of a request without a body.
+fn question(gateway: &Gateway, request: Request) -> Result<(Viewer, Given)> {
+    let (head, _) = request.into_parts();
+    let viewer = asking(gateway, &head)?;
+    Ok((viewer, Given::read(head.uri.query(), gateway.clock.now_ms())?))
+}
+
+enum Answer {
+    Json(Value),
+    Csv(String),
+}
+
+fn respond_either(answer: Result<Answer>) -> Response {
+    match answer {
+        Ok(Answer::Json(body)) => respond(Ok(body)),
+        Ok(Answer::Csv(body)) => {
+            let mut response = Response::new(axum::body::Body::from(body));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+            let file = HeaderValue::from_static("attachment; filename=\"stiver.csv\"");
+            headers.insert(CONTENT_DISPOSITION, file);
+            response
+        }
+        Err(error) => respond(Err(error)),
+    }
+}
+
+pub(super) async fn spend(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = async {
+        let (viewer, given) = question(&gateway, request)?;
+        let (mut ask, format) = ask::spend(given)?;
+        ask.filter = viewer.narrow(ask.filter);
+        let rows = gateway.ledger.reports().spend(&ask).await.map_err(|error| unreadable(&error))?;
+        Ok(match format {
+            Format::Json => Answer::Json(table::spend_json(&ask, &rows)),
+            Format::Csv => Answer::Csv(table::spend_csv(&ask, &rows)?),
+        })
+    };
+    respond_either(answer.await)
+}
+
+pub(super) async fn latency(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = async {
+        let (viewer, given) = question(&gateway, request)?;
+        let mut ask = ask::latency(given)?;
+        let filter = crate::ledger::report::Filter { team: ask.team, ..Default::default() };
+        ask.team = viewer.narrow(filter).team;
+        let rows = gateway.ledger.reports().latency(&ask).await.map_err(|error| unreadable(&error))?;
+        let row = |row: &crate::ledger::report::LatencyRow| json!({"name": row.name, "n_calls": row.n_calls, "p50_ms": row.p50_ms, "p95_ms": row.p95_ms, "p99_ms": row.p99_ms});
+        Ok(json!({"object": "list", "data": rows.iter().map(row).collect::<Vec<_>>()}))
+    };
+    respond(answer.await)
+}
+
+pub(super) async fn calls(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = async {
+        let (viewer, given) = question(&gateway, request)?;
+        let (mut ask, format) = ask::calls(given)?;
+        ask.filter = viewer.narrow(ask.filter);
+        let found = gateway.ledger.reports().calls(&ask).await.map_err(|error| unreadable(&error))?;
+        if format == Format::Csv {
+            return Ok(Answer::Csv(table::calls_csv(&found)?));
+        }
+        let has_more = found.len() == ask.limit as usize;
+        let data: Vec<Value> = found.iter().map(|entry| Value::Object(table::call_object(entry))).collect();
+        Ok(Answer::Json(json!({"object": "list", "data": data, "has_more": has_more})))
+    };
+    respond_either(answer.await)
+}
+
+pub(super) async fn call(
+    State(gateway): State<Arc<Gateway>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    let answer = async {
+        let (viewer, _) = question(&gateway, request)?;
+        let unknown = || {
+            let mut error = Error::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
+            error.status = 404;
+            error
+        };
+        let call_id = CallId::parse(&id).ok_or_else(unknown)?;
+        let found = gateway.ledger.reports().call(call_id).await.map_err(|error| unreadable(&error))?;
+        let entry = found.filter(|entry| viewer.may_see(&entry.team)).ok_or_else(unknown)?;
+        Ok(Value::Object(table::call_object(&entry)))
+    };
+    respond(answer.await)
+}
+
+/// The teams, what they may spend and how their budgets stand.
+pub(super) async fn teams(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = async {
+        let (viewer, _) = question(&gateway, request)?;
+        let live = gateway.live();
+        let ring = live.key_ring();
+        let seen = ring.teams().filter(|team| viewer.may_see(&team.name));
+        let data: Vec<Value> = seen
+            .map(|team| {
+                json!({
+                    "object": "team",
+                    "name": team.name,
+                    "routes": team.routes,
+                    "spent_usd": spent(&gateway, &team.name),
+                    "remaining_usd": remaining(&gateway, team).map(|left| left.to_string()),
+                    "calls_in_flight": gateway.limiter.in_flight(&team.name),
+                })
+            })
+            .collect();
+        Ok(json!({"object": "list", "data": data}))
+    };
+    respond(answer.await)
+}
+
+/// Of the budgets that the team has as a whole.
+fn remaining(gateway: &Gateway, team: &Team) -> Option<NanoUsd> {
+    let of_all: Vec<Budget> = team.budgets.iter().filter(|budget| budget.of == Of::Team).cloned().collect();
+    gateway.ledger.remaining(&Payer::of_team(&team.name), &of_all)
+}
+
+fn spent(gateway: &Gateway, team: &TeamName) -> Value {
+    let windows = Window::ALL.into_iter().map(|window| {
+        let balance = gateway.ledger.balance(team, window);
+        let told = json!({
+            "spent_usd": balance.spent.to_string(),
+            "held_usd": balance.held.to_string(),
+            "resets_at": table::time(balance.resets_at_ms),
+        });
+        (window.to_string(), told)
+    });
+    Value::Object(windows.collect())
+}
+
+pub(super) async fn health(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let answer = async {
+        let (viewer, _) = question(&gateway, request)?;
+        viewer.require_operator()?;
+        let parts = gateway.readiness().await;
+        Ok(json!({"parts": parts, "rows_not_in_the_database": gateway.ledger.n_pending()}))
+    };
+    respond(answer.await)
+}

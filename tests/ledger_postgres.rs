@@ -1,0 +1,345 @@
+//! The ledger on a real Postgres: the same answers as on SQLite, and nothing lost while it is away.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails it")]
+
+#[path = "services/postgres.rs"]
+mod postgres;
+
+use std::path::Path;
+use std::time::Duration;
+
+use postgres::PostgresServer;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use secrecy::SecretString;
+use stiver::chat::Usage;
+use stiver::clock::Clock;
+use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
+use stiver::ledger::report::{By, CallsAsk, Filter, LatencyAsk, LatencyBy, SpendAsk, Step};
+use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
+use stiver::money::NanoUsd;
+use stiver::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
+use tokio_util::task::TaskTracker;
+
+const NOW_MS: i64 = 1_760_529_600_000;
+const MS_PER_HOUR: i64 = 3_600_000;
+/// The calls of the comparison begin within so many hours of each other.
+const SPAN_MS: i64 = 75 * MS_PER_HOUR;
+
+fn config(dir: &Path, url: Option<&str>) -> LedgerConfig {
+    LedgerConfig {
+        path: dir.join("ledger.sqlite"),
+        url: url.map(SecretString::from),
+        journal_dir: dir.join("journal"),
+        flush_interval_ms: 1,
+        fsync_interval_ms: 1,
+        ..LedgerConfig::default()
+    }
+}
+
+async fn open(dir: &Path, url: Option<&str>) -> Ledger {
+    Ledger::open(&config(dir, url), Clock::standing_at(NOW_MS), TaskTracker::new()).await.unwrap()
+}
+
+fn name(prefix: &'static str, n: usize) -> impl Strategy<Value = String> {
+    (0..n).prop_map(move |idx| format!("{prefix}{idx}"))
+}
+
+fn entries(n: usize) -> Vec<Entry> {
+    let one = (
+        (0..SPAN_MS, name("team", 3), name("route", 2), prop::option::of(name("user", 4))),
+        (
+            prop::option::of(name("model", 3)),
+            prop::option::of(0..2_000_000i64),
+            prop::option::of(0..9_000_000i64),
+        ),
+        (0..AnswerPath::ALL.len(), 0..Outcome::ALL.len(), 0..100_000u64, any::<bool>()),
+        (
+            0..5_000u64,
+            0..900u64,
+            prop::collection::vec(name("tag", 3), 0..3),
+            prop::option::of(name("arm", 2)),
+        ),
+    );
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        prop::test_runner::TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha),
+    );
+    let made = prop::collection::vec(one, n).new_tree(&mut runner).unwrap().current();
+    let entry = |(nth, (who, what, how, much)): (usize, _)| {
+        let ((at, team, route, user), (model, cost, baseline)): (
+            (i64, String, String, Option<String>),
+            (Option<String>, Option<i64>, Option<i64>),
+        ) = (who, what);
+        let ((path, outcome, total_ms, estimated), (input, output, mut tags, arm)): (
+            (usize, usize, u64, bool),
+            (u64, u64, Vec<String>, Option<String>),
+        ) = (how, much);
+        let mut entropy = [0; 10];
+        entropy[6..].copy_from_slice(&u32::try_from(nth).unwrap().to_be_bytes());
+        let ts_ms = NOW_MS - SPAN_MS + at;
+        let id = CallId::new(ts_ms, entropy);
+        tags.sort();
+        tags.dedup();
+        Entry {
+            key: user.as_ref().map(|user| KeyId::from(&format!("key-of-{user}"))),
+            user,
+            tags,
+            tier: model.as_ref().map(|_| TierName::from("small")),
+            upstream: model.as_ref().map(|model| UpstreamName::from(model)),
+            model,
+            path: AnswerPath::ALL[path],
+            cache: CacheOutcome::Miss,
+            split: arm.as_ref().map(|_| "cheap-first".to_owned()),
+            arm,
+            usage: Usage { input, cached_read: input / 3, output, reasoning: output / 2, ..Usage::default() },
+            cost: cost.map(NanoUsd::new),
+            baseline: baseline.map(NanoUsd::new),
+            estimated,
+            outcome: Outcome::ALL[outcome],
+            total_ms,
+            overhead_us: total_ms % 997,
+            ..Entry::draft(id, ts_ms, TeamName::from(&team), "/v1/chat/completions", RouteName::from(&route))
+        }
+    };
+    made.into_iter().enumerate().map(entry).collect()
+}
+
+fn filters() -> Vec<Filter> {
+    let team = Some(TeamName::from("team1"));
+    vec![
+        Filter::default(),
+        Filter { team: team.clone(), ..Filter::default() },
+        Filter { team: team.clone(), user: Some("user2".to_owned()), ..Filter::default() },
+        Filter { tag: Some("tag1".to_owned()), route: Some(RouteName::from("route0")), ..Filter::default() },
+        Filter { model: Some("'; DROP TABLE postings; --".to_owned()), ..Filter::default() },
+    ]
+}
+
+fn spend_asks() -> Vec<SpendAsk> {
+    let windows = [
+        (NOW_MS - SPAN_MS, NOW_MS),
+        (NOW_MS - SPAN_MS + 1_234_567, NOW_MS - 7_654_321),
+        (NOW_MS - 30 * MS_PER_HOUR, NOW_MS - 6 * MS_PER_HOUR),
+        (NOW_MS - 1_000_000, NOW_MS - 500_000),
+    ];
+    let bys: [&[By]; 8] = [
+        &[],
+        &[By::Team],
+        &[By::Team, By::User],
+        &[By::Key],
+        &[By::Tag],
+        &[By::Model, By::Outcome],
+        &[By::Split, By::Arm],
+        &[By::Path, By::Endpoint],
+    ];
+    let mut asks = Vec::new();
+    for (from_ms, to_ms) in windows {
+        for by in bys {
+            for step in [Step::Hour, Step::Day, Step::Whole] {
+                for filter in filters() {
+                    asks.push(SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter });
+                }
+            }
+        }
+    }
+    asks
+}
+
+/// What a report must say of these rows, added up one by one.
+fn added_up(entries: &[Entry], ask: &SpendAsk) -> Vec<(i64, Vec<String>, u64, i64, u64)> {
+    let floor = |ms: i64, span: i64| ms - ms.rem_euclid(span);
+    let mut sums = std::collections::BTreeMap::<(i64, Vec<String>), (u64, i64, u64)>::new();
+    let filter = &ask.filter;
+    for entry in entries.iter().filter(|entry| (ask.from_ms..ask.to_ms).contains(&entry.ts_ms)) {
+        let fits = |wanted: Option<&str>, has: &str| wanted.is_none_or(|wanted| wanted == has);
+        let is_wanted = fits(filter.team.as_ref().map(|team| team.as_str()), entry.team.as_str())
+            && fits(filter.route.as_ref().map(|route| route.as_str()), entry.route.as_str())
+            && fits(filter.user.as_deref(), entry.user.as_deref().unwrap_or(""))
+            && fits(filter.model.as_deref(), entry.model.as_deref().unwrap_or(""));
+        if !is_wanted {
+            continue;
+        }
+        let needs_tags = ask.by.contains(&By::Tag) || filter.tag.is_some();
+        let tags: Vec<String> = if needs_tags { entry.tags.clone() } else { vec![String::new()] };
+        for tag in tags.iter().filter(|tag| fits(filter.tag.as_deref(), tag)) {
+            let at_ms = match ask.step {
+                Step::Hour => floor(entry.ts_ms, MS_PER_HOUR),
+                Step::Day => floor(entry.ts_ms, 24 * MS_PER_HOUR),
+                Step::Whole => ask.from_ms,
+            };
+            let names = ask.by.iter().map(|by| name_of(entry, *by, tag)).collect();
+            let sum = sums.entry((at_ms, names)).or_default();
+            *sum = (sum.0 + 1, sum.1 + entry.charge().get(), sum.2 + entry.usage.output);
+        }
+    }
+    sums.into_iter().map(|((at_ms, names), (n, cost, output))| (at_ms, names, n, cost, output)).collect()
+}
+
+fn name_of(entry: &Entry, by: By, tag: &str) -> String {
+    let named = |name: Option<&str>| name.unwrap_or("").to_owned();
+    match by {
+        By::Team => entry.team.to_string(),
+        By::Key => named(entry.key.as_ref().map(|key| key.as_str())),
+        By::User => named(entry.user.as_deref()),
+        By::Tag => tag.to_owned(),
+        By::Endpoint => entry.endpoint.clone(),
+        By::Route => entry.route.to_string(),
+        By::Tier => named(entry.tier.as_ref().map(|tier| tier.as_str())),
+        By::Upstream => named(entry.upstream.as_ref().map(|upstream| upstream.as_str())),
+        By::Model => named(entry.model.as_deref()),
+        By::Path => entry.path.as_str().to_owned(),
+        By::Cache => entry.cache.as_str().to_owned(),
+        By::Split => named(entry.split.as_deref()),
+        By::Arm => named(entry.arm.as_deref()),
+        By::Outcome => entry.outcome.as_str().to_owned(),
+    }
+}
+
+async fn check_spend(ledger: &Ledger, entries: &[Entry], place: &str) {
+    for ask in spend_asks() {
+        let rows = ledger.reports().spend(&ask).await.unwrap();
+        let mut told: Vec<_> = rows
+            .into_iter()
+            .map(|row| (row.at_ms, row.names, row.sums.n_calls, row.sums.cost.get(), row.sums.usage.output))
+            .collect();
+        told.sort();
+        assert_eq!(told, added_up(entries, &ask), "{place}: {ask:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells() {
+    let all = entries(1_500);
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sqlite = open(here.path(), None).await;
+    for entry in &all {
+        sqlite.record(entry.clone()).unwrap();
+    }
+    sqlite.flushed().await;
+    check_spend(&sqlite, &all, "SQLite").await;
+
+    let Some(server) = PostgresServer::start().await else { return sqlite.close().await.unwrap() };
+    let postgres = open(there.path(), Some(&server.database().await)).await;
+    for entry in &all {
+        postgres.record(entry.clone()).unwrap();
+    }
+    postgres.flushed().await;
+    check_spend(&postgres, &all, "Postgres").await;
+
+    let (ours, theirs) = (sqlite.reports(), postgres.reports());
+    for ask in spend_asks() {
+        assert_eq!(ours.spend(&ask).await.unwrap(), theirs.spend(&ask).await.unwrap(), "{ask:?}");
+    }
+    for by in [None, Some(LatencyBy::Team), Some(LatencyBy::Arm), Some(LatencyBy::Hour), Some(LatencyBy::Day)]
+    {
+        let ask = LatencyAsk { by, from_ms: NOW_MS - SPAN_MS, to_ms: NOW_MS, ..LatencyAsk::default() };
+        assert_eq!(ours.latency(&ask).await.unwrap(), theirs.latency(&ask).await.unwrap(), "{ask:?}");
+    }
+    for filter in filters() {
+        for text in [None, Some("USER3"), Some("%"), Some("tag1")] {
+            let text = text.map(str::to_owned);
+            let ask =
+                CallsAsk { filter: filter.clone(), text, to_ms: NOW_MS, limit: 40, ..CallsAsk::default() };
+            let (found, same) = (ours.calls(&ask).await.unwrap(), theirs.calls(&ask).await.unwrap());
+            assert_eq!(found, same, "{ask:?}");
+            let before = CallsAsk { before: found.last().map(|last| last.id), ..ask };
+            assert!(
+                ours.calls(&before).await.unwrap().iter().all(|older| found.iter().all(|f| f.id > older.id))
+            );
+        }
+    }
+    assert_eq!(ours.call(all[7].id).await.unwrap(), Some(all[7].clone()));
+    assert_eq!(theirs.call(all[7].id).await.unwrap(), Some(all[7].clone()));
+    sqlite.close().await.unwrap();
+    postgres.close().await.unwrap();
+}
+
+async fn call(ledger: &Ledger, nth: u32) {
+    let mut entropy = [0; 10];
+    entropy[6..].copy_from_slice(&nth.to_be_bytes());
+    let id = CallId::new(NOW_MS, entropy);
+    let draft =
+        Entry::draft(id, NOW_MS, TeamName::from("search"), "/v1/chat/completions", RouteName::from("auto"));
+    let ask = HoldAsk { entry_draft: draft, ceiling: NanoUsd::new(100), budgets: [].into() };
+    let mut hold = ledger.hold(ask).await.unwrap();
+    hold.sent(&UpstreamName::from("large"), "gpt", 1).unwrap();
+    let entry = Entry { cost: Some(NanoUsd::new(7)), outcome: Outcome::Ok, ..hold.draft().clone() };
+    hold.post(entry);
+    tokio::task::yield_now().await;
+}
+
+async fn total(ledger: &Ledger) -> (u64, i64) {
+    let rows = ledger.reports().spend(&SpendAsk::over(&[], 0, i64::MAX)).await.unwrap();
+    rows.first().map_or((0, 0), |row| (row.sums.n_calls, row.sums.cost.get()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_costs_nothing_but_disk() {
+    let Some(mut server) = PostgresServer::start().await else { return };
+    let url = server.database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = open(dir.path(), Some(&url)).await;
+
+    for nth in 0..100 {
+        call(&ledger, nth).await;
+    }
+    server.stop();
+    for nth in 100..1_000 {
+        call(&ledger, nth).await;
+    }
+    assert!(ledger.n_pending() >= 900);
+    assert!(ledger.readiness().is_ok());
+    server.start_again().await;
+    ledger.flushed().await;
+
+    assert_eq!(total(&ledger).await, (1_000, 7_000));
+    assert_eq!(ledger.reports().recent(2_000, None).await.unwrap().len(), 1_000);
+    ledger.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_write_at_the_same_time_add_up() {
+    let Some(server) = PostgresServer::start().await else { return };
+    let url = server.database().await;
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    let opened = dirs.iter().map(|dir| open(dir.path(), Some(&url)));
+    let replicas = futures_util::future::join_all(opened).await;
+
+    let work = replicas.iter().zip(0..).map(|(ledger, replica)| async move {
+        for nth in 0..250 {
+            call(ledger, replica * 1_000 + nth).await;
+        }
+        // The same row again, as after a crash between the commit and the journal's end.
+        let known = ledger.reports().recent(1, None).await.unwrap();
+        for row in known {
+            ledger.record(row).unwrap();
+        }
+        ledger.flushed().await;
+    });
+    futures_util::future::join_all(work).await;
+
+    assert_eq!(total(&replicas[0]).await, (1_000, 7_000));
+    for ledger in replicas {
+        ledger.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_wrong_is_told_without_its_password() {
+    let dir = tempfile::tempdir().unwrap();
+    for (url, expected) in [
+        ("postgres://stiver:hunter2@127.0.0.1:1/stiver", "127.0.0.1:1/stiver cannot be reached"),
+        ("mysql://stiver:hunter2@127.0.0.1/stiver", "is not a Postgres address"),
+    ] {
+        let config = config(dir.path(), Some(url));
+        let opened = tokio::time::timeout(
+            Duration::from_secs(30),
+            Ledger::open(&config, Clock::system(), TaskTracker::new()),
+        );
+        let error = opened.await.unwrap().unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
