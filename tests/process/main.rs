@@ -10,6 +10,7 @@ mod commands;
 mod crash;
 mod edge;
 pub mod harness;
+mod replicas;
 mod sdks;
 pub mod sockets;
 mod splits;
@@ -19,3 +20,6 @@ pub mod fake_upstream;
 
 #[path = "../services/postgres.rs"]
 mod postgres;
+
+#[path = "../services/redis.rs"]
+mod redis_server;
