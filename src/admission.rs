@@ -6,7 +6,8 @@ pub mod admin;
 pub mod bucket;
 pub mod key_ring;
 pub mod limiter;
+mod shared_limits;
 
 pub use admin::{AdminConfig, AdminKey};
-pub use key_ring::{Caller, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
+pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

@@ -10,29 +10,31 @@ mod read;
 mod server;
 mod sources;
 mod splits;
+mod teams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
 use toml::{Table, Value};
 
 pub use environment::Environment;
 pub use read::Mistake;
 pub use server::{FloodConfig, ServerConfig};
 
-use crate::admission::{AdminConfig, AdminKey, KeyConfig, Team, TeamConfig};
+use crate::admission::{AdminConfig, AdminKey, KeyBudgets, KeyConfig, Team, TeamConfig};
 use crate::cache::CacheConfig;
 use crate::complexity::ComplexityConfig;
 use crate::ledger::LedgerConfig;
-use crate::ledger::budget::OnExceed;
-use crate::money::NanoUsd;
+use crate::ledger::budget::Budget;
 use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
 use crate::routing::split::Splits;
 use crate::routing::{Catalog, RouteConfig, UpstreamFacts};
-use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName, UpstreamName};
+use crate::shared::SharedConfig;
+use crate::team::{KeyRecord, TeamName, UpstreamName};
 use crate::upstream::{LocalConfig, RemoteConfig, UpstreamConfig};
 use sources::{Source, Sources};
 
@@ -65,8 +67,11 @@ pub struct Config {
     pub cache: CacheConfig,
     pub complexity: ComplexityConfig,
     pub ledger: LedgerConfig,
+    pub shared: SharedConfig,
     pub teams: BTreeMap<TeamName, Arc<Team>>,
     pub keys: Vec<KeyRecord>,
+    /// Budgets of single keys, by the key's id.
+    pub key_budgets: KeyBudgets,
     pub admin: AdminKey,
 }
 
@@ -83,6 +88,18 @@ impl Config {
         let mut config = Self::parse_sources(&sources, env)?;
         config.files = sources.files;
         Ok(config)
+    }
+
+    /// What teams and their keys may spend, team by team.
+    pub fn budgets(&self) -> Vec<(TeamName, Vec<Budget>)> {
+        let of_keys = |team: &TeamName| {
+            let keys = self.keys.iter().filter(|key| key.team == *team);
+            keys.filter_map(|key| self.key_budgets.get(&key.id)).flatten().cloned().collect::<Vec<_>>()
+        };
+        let all = |(name, team): (&TeamName, &Arc<Team>)| {
+            (name.clone(), [team.budgets.to_vec(), of_keys(name)].concat())
+        };
+        self.teams.iter().map(all).collect()
     }
 
     /// Listens on `given`, where there is one, instead of the configured address.
@@ -129,14 +146,15 @@ impl Reader<'_> {
         let pricing = self.section_or_default(&mut table, "pricing");
         let cache: Option<CacheConfig> = self.section_or_default(&mut table, "cache");
         let complexity = self.section_or_default(&mut table, "complexity");
-        let ledger = self.section_or_default(&mut table, "ledger");
+        let ledger = self.ledger(&mut table);
+        let shared = self.section_or_default(&mut table, "shared");
         let admin = self.admin(&mut table);
         let upstreams = self.upstreams(&mut table);
         let routes = self.named::<RouteConfig>(&mut table, "routes");
         let teams = self.named::<TeamConfig>(&mut table, "teams");
         let keys: Option<Vec<KeyConfig>> = self.section(&mut table, "keys", Value::Array(Vec::new()));
         for unknown in table.keys() {
-            let sections = "prices_file, splits_file, server, onnx, pricing, cache, complexity, ledger, admin, upstreams, routes, teams, keys";
+            let sections = "prices_file, splits_file, server, onnx, pricing, cache, complexity, ledger, shared, admin, upstreams, routes, teams, keys";
             self.mistake(unknown, format!("is not a section; there are: {sections}"));
         }
         let upstreams: BTreeMap<_, _> =
@@ -145,7 +163,9 @@ impl Reader<'_> {
         let min_similarity = cache.as_ref().map_or(0.0, |cache| cache.semantic.min_similarity);
         let splits = self.splits(&sources.splits, catalog.as_ref(), min_similarity);
         let teams = self.teams(teams, &routes);
-        let keys = self.keys(keys.unwrap_or_default(), &teams, &routes);
+        let mut keys = keys.unwrap_or_default();
+        let key_budgets = self.key_budgets(&mut keys);
+        let keys = self.keys(keys, &teams, &routes);
         Some(Config {
             origin: self.origin.to_owned(),
             files: Vec::new(),
@@ -160,8 +180,10 @@ impl Reader<'_> {
             cache: cache?,
             complexity: complexity?,
             ledger: ledger?,
+            shared: shared?,
             teams,
             keys,
+            key_budgets,
             admin,
         })
     }
@@ -172,6 +194,13 @@ impl Reader<'_> {
             self.mistake("admin.key", problem);
             AdminKey::default()
         })
+    }
+
+    fn ledger(&mut self, table: &mut Table) -> Option<LedgerConfig> {
+        let mut ledger: LedgerConfig = self.section_or_default(table, "ledger")?;
+        ledger.webhook = ledger.webhook.filter(|url| !url.expose_secret().is_empty());
+        self.check_webhook(ledger.webhook.as_ref(), "ledger.webhook");
+        Some(ledger)
     }
 
     fn mistake(&mut self, key: &str, problem: impl Into<String>) {
@@ -271,7 +300,13 @@ impl Reader<'_> {
         let mut facts: BTreeMap<_, _> =
             upstreams.iter().map(|(name, config)| (name.clone(), facts_of(config))).collect();
         let model = "all-MiniLM-L6-v2".to_owned();
-        let embedder = UpstreamFacts { model, free: true, embeddings_only: true, ..UpstreamFacts::default() };
+        let embedder = UpstreamFacts {
+            model,
+            free: true,
+            is_local: true,
+            embeddings_only: true,
+            ..UpstreamFacts::default()
+        };
         if facts.insert(UpstreamName::from(EMBEDDER), embedder).is_some() {
             self.mistake("upstreams.embedder", "is the name of the built-in embedder; choose another");
         }
@@ -288,97 +323,6 @@ impl Reader<'_> {
             .map_err(|mistakes| mistakes.into_iter().for_each(|(key, problem)| self.mistake(&key, problem)))
             .ok()
     }
-
-    fn teams(
-        &mut self,
-        teams: BTreeMap<String, TeamConfig>,
-        routes: &BTreeMap<String, RouteConfig>,
-    ) -> BTreeMap<TeamName, Arc<Team>> {
-        let mut built = BTreeMap::new();
-        for (name, config) in teams {
-            let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
-            for (idx, budget) in config.budgets.iter().enumerate() {
-                if budget.on_exceed == OnExceed::LocalOnly {
-                    let problem = "is `local_only`, which is not there yet; use `refuse`";
-                    self.mistake(&format!("teams.{name}.budgets[{idx}].on_exceed"), problem);
-                }
-                if budget.usd < NanoUsd::ZERO {
-                    self.mistake(
-                        &format!("teams.{name}.budgets[{idx}].usd"),
-                        "is negative; give dollars per window",
-                    );
-                }
-            }
-            for (what, limit) in config.limits.given() {
-                if limit == 0 {
-                    self.mistake(
-                        &format!("teams.{name}.limits.{what}"),
-                        "is 0, which would refuse every call; leave it out for no limit",
-                    );
-                }
-            }
-            let name = TeamName::from(&name);
-            let routes = routes.map(|routes| routes.into_iter().collect());
-            let team =
-                Team { name: name.clone(), routes, budgets: config.budgets.into(), limits: config.limits };
-            built.insert(name, Arc::new(team));
-        }
-        built
-    }
-
-    fn keys(
-        &mut self,
-        keys: Vec<KeyConfig>,
-        teams: &BTreeMap<TeamName, Arc<Team>>,
-        routes: &BTreeMap<String, RouteConfig>,
-    ) -> Vec<KeyRecord> {
-        let mut built: Vec<KeyRecord> = Vec::new();
-        for (idx, config) in keys.into_iter().enumerate() {
-            let at = format!("keys[{idx}]");
-            let (id, team) = (KeyId::from(&config.id), TeamName::from(&config.team));
-            if built.iter().any(|known| known.id == id) {
-                self.mistake(&format!("{at}.id"), format!("`{id}` is used twice; keep one"));
-            }
-            if !teams.contains_key(&team) {
-                self.mistake(
-                    &format!("{at}.team"),
-                    format!("`{team}` is not configured; add `[teams.{team}]`"),
-                );
-            }
-            let routes = self.known_routes(config.routes, &format!("{at}.routes"), routes);
-            match KeyHash::from_hex(&config.hash) {
-                Some(hash) => built.push(KeyRecord {
-                    name: format!("{at} of {}", self.origin),
-                    id,
-                    hash,
-                    team,
-                    routes,
-                    created_ms: 0,
-                    expires_ms: None,
-                    revoked_ms: None,
-                }),
-                None => self.mistake(
-                    &format!("{at}.hash"),
-                    "is not 64 hexadecimal digits; `stiver keys create --toml` prints it",
-                ),
-            }
-        }
-        built
-    }
-
-    fn known_routes(
-        &mut self,
-        named: Option<Vec<String>>,
-        at: &str,
-        routes: &BTreeMap<String, RouteConfig>,
-    ) -> Option<Vec<RouteName>> {
-        let named = named?;
-        for unknown in named.iter().filter(|name| !routes.contains_key(*name)) {
-            let known = routes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            self.mistake(at, format!("names route `{unknown}`, which is not configured; there are: {known}"));
-        }
-        Some(named.iter().map(RouteName::from).collect())
-    }
 }
 
 fn facts_of(config: &UpstreamConfig) -> UpstreamFacts {
@@ -388,6 +332,7 @@ fn facts_of(config: &UpstreamConfig) -> UpstreamFacts {
         model: config.model().to_owned(),
         off: config.is_off().then(|| why_off.to_owned()),
         free: false,
+        is_local: config.is_local(),
         embeddings_only: false,
         vision: supports.vision,
         tools: supports.tools,

@@ -188,6 +188,14 @@ impl Error {
                 error.should_retry = Some(false);
                 error
             }
+            HoldError::SharedAway { .. } => {
+                // What is inside is for the operator: it names the store.
+                let told = "the budgets of this team cannot be asked now; try again in a moment";
+                let mut error =
+                    Self::new(Blame::Gateway, 503, "server_error", told).with_code("budgets_unavailable");
+                error.retry_after_ms = Some(1_000);
+                error
+            }
             HoldError::JournalFull { .. } | HoldError::JournalFailed(_) => {
                 Self::new(Blame::Gateway, 503, "server_error", message).with_code("ledger_unavailable")
             }

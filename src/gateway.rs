@@ -10,6 +10,7 @@ mod ready;
 mod reload;
 mod split_watch;
 mod upkeep;
+mod warn;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -36,7 +37,9 @@ use crate::complexity::Complexity;
 use crate::config::{Config, Environment};
 use crate::ledger::keys::KeyError;
 use crate::ledger::{Ledger, LedgerError};
+use crate::notice::Notices;
 use crate::onnx::{Places, Runtime, RuntimeError};
+use crate::shared::{SharedError, SharedStore};
 use crate::team::UpstreamName;
 use crate::telemetry;
 use crate::upstream::Client;
@@ -75,6 +78,8 @@ pub enum StartError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     #[error("{0}")]
     Upstream(String),
     #[error(
@@ -90,7 +95,8 @@ impl Gateway {
         // Whoever comes first in this process installs it; a second one finds it done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let tasks = TaskTracker::new();
-        let ledger = Ledger::open(&config.ledger, clock.clone(), tasks.clone()).await?;
+        let shared = SharedStore::open(&config.shared, rand::random())?.map(Arc::new);
+        let ledger = Ledger::open_with(&config.ledger, clock.clone(), tasks.clone(), shared.clone()).await?;
         let runtime = Runtime::open(&places(&config, env));
         let (embedder, embedder_problem) = open_embedder(&config, runtime.as_ref());
         let complexity = Complexity::load(&config.complexity, runtime.as_ref());
@@ -109,9 +115,12 @@ impl Gateway {
         if live.key_ring().is_open() && !listen.ip().is_loopback() {
             return Err(StartError::OpenToAll(listen));
         }
-        Ok(Arc::new(Self {
+        ledger.follow(&live.config.budgets()).await?;
+        let limiter = Limiter::open(clock.clone(), shared);
+        limiter.start(&tasks);
+        let gateway = Arc::new(Self {
             live: ArcSwap::from_pointee(live),
-            limiter: Limiter::new(clock.clone()),
+            limiter,
             clock,
             client,
             breakers: Breakers::default(),
@@ -127,7 +136,15 @@ impl Gateway {
             stop: CancellationToken::new(),
             runtime_problem: runtime.err().map(|error| error.to_string()),
             embedder_problem,
-        }))
+        });
+        gateway.start_warning();
+        Ok(gateway)
+    }
+
+    fn start_warning(self: &Arc<Self>) {
+        let Some(news) = self.ledger.take_warnings() else { return };
+        let notices = Notices::open().map_err(|error| tracing::warn!("{error}")).ok();
+        self.tasks.spawn(warn::warn(Arc::clone(self), notices, news));
     }
 
     /// The configuration in force now.
@@ -144,6 +161,7 @@ impl Gateway {
     /// Ends what runs in the background and closes the book. Call it after the last call has ended.
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.stop.cancel();
+        self.limiter.close();
         let closed = self.ledger.close().await;
         self.tasks.close();
         self.tasks.wait().await;

@@ -6,18 +6,17 @@
 //! Invariants: a call that was sent has exactly one row, in the journal or in the database; a team's
 //! balances are what its rows cost plus what its open holds set aside; no hold exceeds a budget.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use secrecy::SecretString;
-use serde::Deserialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+mod balances;
 pub mod budget;
+mod config;
 pub mod entry;
 mod hold;
 mod journal;
@@ -25,92 +24,55 @@ mod keeper;
 pub mod keys;
 mod latency;
 mod recover;
+mod replicas;
 pub mod report;
 mod retention;
 pub mod savings;
 pub mod store;
+pub mod verify;
 mod writer;
 
+pub use self::config::LedgerConfig;
 pub use self::hold::{Hold, HoldAsk, HoldError};
 pub use self::journal::JournalError;
 pub use self::keeper::Keeper;
+pub use self::replicas::WhenAway;
 
-use self::budget::{Balance, Books, Budget, Reserved, Window};
+use self::balances::{SetAside, payer_of};
+use self::budget::{Books, Budget, Warning};
 use self::entry::Entry;
-use self::journal::{Framed, Journal, JournalLimits, Syncer, Tail};
+use self::journal::{Framed, Journal, Syncer, Tail};
 use self::keys::Keys;
+use self::recover::Left;
+use self::replicas::{Parts, Replicas};
 use self::report::Reports;
 use self::store::{Store, StoreError};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::money::NanoUsd;
-use crate::team::TeamName;
+use crate::shared::{SharedError, SharedStore};
 
+/// Warnings that nobody has taken yet; more are only counted.
+const N_WARNINGS_MAX: usize = 1_024;
 /// Rows kept in memory when the journal's disk fails and the database is away at the same time.
 const N_UNJOURNALLED_MAX: usize = 4_096;
-/// A full journal still needs a few segments, or nothing would ever be deleted.
-const MIN_JOURNAL_BYTES: u64 = 64 << 10;
-
-/// Where the book is kept: `[ledger]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LedgerConfig {
-    /// The SQLite file; default `data/ledger.sqlite`. Not looked at where `url` is given.
-    pub path: PathBuf,
-    /// A Postgres database that keeps the book instead, `postgres://user:password@host:5432/name`.
-    pub url: Option<SecretString>,
-    /// The directory of the write-ahead journal, for this process alone; default `data/journal`.
-    pub journal_dir: PathBuf,
-    /// Bytes of journal above which new calls are refused, at least 65536; default 256 MiB.
-    pub max_journal_bytes: u64,
-    /// Bytes after which a new journal file is begun; default 8 MiB, at most a quarter of the above.
-    pub segment_bytes: u64,
-    /// Milliseconds between forced writes to disk: what a power cut may take; default 100.
-    pub fsync_interval_ms: u64,
-    /// Milliseconds that rows are gathered before they go to the database; default 50.
-    pub flush_interval_ms: u64,
-    /// Rows in one transaction; default 500.
-    pub batch_rows: usize,
-    /// Milliseconds that closing waits for the database; what is left stays in the journal; default 5000.
-    pub close_timeout_ms: u64,
-    /// Days after which rows are deleted; their sums stay. Default: never.
-    pub retention_days: Option<u32>,
-}
-
-impl Default for LedgerConfig {
-    fn default() -> Self {
-        Self {
-            path: PathBuf::from("data/ledger.sqlite"),
-            url: None,
-            journal_dir: PathBuf::from("data/journal"),
-            max_journal_bytes: 256 << 20,
-            segment_bytes: 8 << 20,
-            fsync_interval_ms: 100,
-            flush_interval_ms: 50,
-            batch_rows: 500,
-            close_timeout_ms: 5_000,
-            retention_days: None,
-        }
-    }
-}
-
-impl LedgerConfig {
-    fn limits(&self) -> JournalLimits {
-        let max_bytes = self.max_journal_bytes.max(MIN_JOURNAL_BYTES);
-        JournalLimits { max_bytes, segment_bytes: self.segment_bytes.min(max_bytes / 4) }
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Shared(#[from] SharedError),
     #[error("the thread that forces the journal to disk cannot be started: {0}")]
     Thread(std::io::Error),
     #[error("a task of the ledger was stopped before its end")]
     Stopped,
+    #[error(
+        "a budget names a window whose past has to be read, but rows posted before are not in the database yet; \
+         bring the database back and reload"
+    )]
+    PastUnread,
     #[error("{n_rows} rows are still in the journal because the database is away; the next start posts them")]
     Unflushed { n_rows: u64 },
 }
@@ -134,7 +96,13 @@ pub struct Ledger {
 struct Shared {
     clock: Clock,
     journal: Arc<Journal>,
+    /// The balances, or with replicas what was last heard of them.
     books: Mutex<Books>,
+    replicas: Option<Arc<Replicas>>,
+    /// Calls that an earlier run left, for replicas to be told of once budgets are known.
+    left: Mutex<Vec<Left>>,
+    warnings: mpsc::Sender<Warning>,
+    warned: Mutex<Option<mpsc::Receiver<Warning>>>,
     store: Store,
     queue: Arc<Queue>,
     syncer: Mutex<Option<Syncer>>,
@@ -166,11 +134,24 @@ impl Ledger {
         clock: Clock,
         tracker: TaskTracker,
     ) -> Result<Self, LedgerError> {
+        Self::open_with(config, clock, tracker, None).await
+    }
+
+    /// As [`Ledger::open`]; with a store that other replicas share, budgets are kept there.
+    pub async fn open_with(
+        config: &LedgerConfig,
+        clock: Clock,
+        tracker: TaskTracker,
+        shared: Option<Arc<SharedStore>>,
+    ) -> Result<Self, LedgerError> {
         let (journal, replay) = Journal::open(&config.journal_dir, config.limits())?;
         let journal = Arc::new(journal);
         let store = Store::open(config).await?;
-        recover::post_what_was_left(&journal, replay, &store).await?;
-        let books = recover::read_balances(&store, clock.now_ms()).await?;
+        let left = recover::post_what_was_left(&journal, replay, &store).await?;
+        let books = match &shared {
+            None => recover::read_balances(&store, clock.now_ms()).await?,
+            Some(_) => Books::mirror(),
+        };
 
         let syncer =
             Syncer::start(Arc::clone(&journal), Duration::from_millis(config.fsync_interval_ms.max(1)))
@@ -178,6 +159,21 @@ impl Ledger {
         let queue = Arc::new(Queue::default());
         let writer = Writer::new(config, Tail::new(Arc::clone(&journal)), store.clone(), Arc::clone(&queue));
         tracker.spawn(writer.run());
+        let replicas = shared.map(|shared| {
+            let when_away = config.when_shared_store_is_away;
+            let parts = Parts {
+                shared,
+                when_away,
+                clock: clock.clone(),
+                store: store.clone(),
+                pending: queue.pending.subscribe(),
+            };
+            let (replicas, work) = Replicas::new(parts);
+            let replicas = Arc::new(replicas);
+            replicas.start(work, &tracker, queue.closing.clone());
+            replicas
+        });
+        let (warnings, warned) = mpsc::channel(N_WARNINGS_MAX);
         if let Some(keep_days) = config.retention_days {
             let closing = queue.closing.clone();
             tracker.spawn(retention::run(store.clone(), keep_days, clock.clone(), closing));
@@ -187,6 +183,10 @@ impl Ledger {
             clock,
             journal,
             books: Mutex::new(books),
+            left: Mutex::new(if replicas.is_some() { left } else { Vec::new() }),
+            replicas,
+            warnings,
+            warned: Mutex::new(Some(warned)),
             store,
             queue,
             syncer: Mutex::new(Some(syncer)),
@@ -198,12 +198,12 @@ impl Ledger {
     }
 
     /// Sets the ceiling of a call aside in all budgets of its team, or in none.
-    pub fn hold(&self, ask: HoldAsk) -> Result<Hold, HoldError> {
+    ///
+    /// Waits only where replicas share their budgets.
+    pub async fn hold(&self, ask: HoldAsk) -> Result<Hold, HoldError> {
         self.shared.check_room()?;
-        let Entry { team, ts_ms, .. } = &ask.entry_draft;
-        let reserved = self.shared.books.lock().hold(team, *ts_ms, ask.ceiling, &ask.budgets);
-        let reserved = reserved.map_err(|exceeded| HoldError::exceeded(team, exceeded))?;
-        Ok(Hold::new(self.clone(), ask, reserved))
+        let set_aside = self.shared.set_aside(&ask).await?;
+        Ok(Hold::new(self.clone(), ask, set_aside))
     }
 
     /// Posts a call that needed no hold, such as a cache hit.
@@ -215,16 +215,6 @@ impl Ledger {
     /// Whether calls can be booked now, and why not.
     pub fn readiness(&self) -> Result<(), String> {
         self.shared.check_room().map_err(|error| error.to_string())
-    }
-
-    /// What the tightest of `budgets` still has; `None` where there is no budget.
-    pub fn remaining(&self, team: &TeamName, budgets: &[Budget]) -> Option<NanoUsd> {
-        self.shared.books.lock().remaining(team, self.shared.clock.now_ms(), budgets)
-    }
-
-    /// How a window of a team stands now.
-    pub fn balance(&self, team: &TeamName, window: Window) -> Balance {
-        self.shared.books.lock().balance(team, window, self.shared.clock.now_ms())
     }
 
     /// Rows posted and not yet in the database.
@@ -278,7 +268,7 @@ impl Shared {
     }
 
     /// The one way into the book: the journal first, then the balances.
-    fn post(&self, row: Entry, reserved: Option<Reserved>) -> Posted {
+    fn post(&self, row: Entry, held: Option<(SetAside, &[Budget])>) -> Posted {
         // Counted before it can be read, so that the count never runs behind the writer.
         self.queue.pending.send_modify(|pending| *pending += 1);
         let posted = Framed::posted(&row).and_then(|record| self.journal.append(record));
@@ -286,19 +276,15 @@ impl Shared {
         if row.cost.is_none() {
             metrics::counter!("stiver_ledger_unpriced_total").increment(1);
         }
-        match reserved {
-            Some(reserved) => self.books.lock().settle(reserved, row.charge()),
-            None => self.books.lock().spend(&row.team, row.ts_ms, row.charge()),
+        match held {
+            Some((set_aside, budgets)) => self.settle(row.id, set_aside, row.charge(), budgets),
+            None => self.spend(&row),
         }
         if let Err(error) = posted {
             self.queue.keep(row, &error);
         }
         self.queue.wake.notify_one();
         receipt
-    }
-
-    fn release(&self, reserved: Reserved) {
-        self.books.lock().settle(reserved, NanoUsd::ZERO);
     }
 
     fn end_journal(&self) -> Result<(), JournalError> {

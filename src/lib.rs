@@ -37,7 +37,9 @@ pub mod admission;
 pub mod cache;
 pub mod complexity;
 pub mod ledger;
+pub mod notice;
 pub mod onnx;
+pub mod shared;
 pub mod telemetry;
 pub mod upstream;
 

@@ -43,7 +43,7 @@ use settle::settle;
 
 /// Answers one call. The stages read in the order they run.
 pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
-    let admitted = admit(gateway, &call)?;
+    let admitted = admit(gateway, &call).await?;
     count(gateway, &admitted, &call);
     let fill = match lookup(gateway, &admitted, &call).await {
         Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
@@ -51,7 +51,7 @@ pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
     };
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
-    let held = hold(gateway, &admitted, &call, &planned, fill.outcome())?;
+    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.outcome()).await?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     Ok(settle(gateway, admitted, call, fill, answered))
 }

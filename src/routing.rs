@@ -48,6 +48,8 @@ pub struct Facts<'a> {
     /// What our own machines cost now, by upstream; they are in no price list.
     pub own_prices: &'a BTreeMap<UpstreamName, Price>,
     pub unknown_price: UnknownPrice,
+    /// A budget is spent that leaves only answers of the house's own.
+    pub only_local: bool,
     pub now_ms: i64,
 }
 
@@ -95,6 +97,8 @@ pub enum Reason {
     MinTier { asked: TierName },
     /// The rung that was meant has no upstream that can answer now.
     FellThrough { meant: TierName, why: Unfit },
+    /// A budget is spent that leaves only local answers.
+    OnlyLocal { why: String },
 }
 
 impl fmt::Display for Reason {
@@ -103,6 +107,7 @@ impl fmt::Display for Reason {
             Self::Direct => write!(f, "the route has one rung"),
             Self::Score { score, up_to } => write!(f, "score {score:.3} is at most {up_to}"),
             Self::MinTier { asked } => write!(f, "the client asked for tier `{asked}` or above"),
+            Self::OnlyLocal { why } => write!(f, "only local answers are left: {why}"),
             Self::FellThrough { meant, why } => write!(f, "tier `{meant}` was meant, but its upstream {why}"),
         }
     }
@@ -113,6 +118,8 @@ impl fmt::Display for Reason {
 pub enum Unfit {
     Off(String),
     Tripped,
+    /// It costs, and the budget for that is spent.
+    NotLocal,
     NoVision,
     NoTools,
     Unpriced {
@@ -131,6 +138,7 @@ impl fmt::Display for Unfit {
         match self {
             Self::Off(why) => write!(f, "is off: {why}"),
             Self::Tripped => write!(f, "failed repeatedly and is being left alone for a moment"),
+            Self::NotLocal => write!(f, "is not local, and the budget leaves only local answers"),
             Self::NoVision => write!(f, "does not read images or audio"),
             Self::NoTools => write!(f, "does not call tools"),
             Self::Unpriced { model } => write!(f, "serves `{model}`, which has no price in prices.toml"),
@@ -211,6 +219,9 @@ fn fit<'a>(catalog: &'a Catalog, name: &UpstreamName, facts: &Facts<'_>) -> Resu
     }
     if upstream.embeddings_only && facts.endpoint != Endpoint::Embeddings {
         return Err(Unfit::WrongEndpoint);
+    }
+    if facts.only_local && !upstream.is_local {
+        return Err(Unfit::NotLocal);
     }
     if facts.tripped.contains(name) {
         return Err(Unfit::Tripped);

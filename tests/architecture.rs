@@ -26,7 +26,8 @@ const DECISIONS: &[&str] = &[
     "upstream::breaker",
     "upstream::outcome",
 ];
-const ADAPTERS: &[&str] = &["admission", "cache", "complexity", "ledger", "onnx", "telemetry", "upstream"];
+const ADAPTERS: &[&str] =
+    &["admission", "cache", "complexity", "ledger", "notice", "onnx", "shared", "telemetry", "upstream"];
 
 /// What a module may import besides itself: any of these lists.
 struct Rule {
@@ -56,11 +57,14 @@ const RULES: &[Rule] = &[
     rule("upstream::breaker", &[VOCABULARY, &["upstream::outcome"]]),
     rule("upstream::outcome", &[VOCABULARY]),
     // 2: adapters; of a sibling only the decisions.
-    rule("admission", &[VOCABULARY, DECISIONS, &["telemetry"]]),
+    rule("admission", &[VOCABULARY, DECISIONS, &["shared", "telemetry"]]),
     rule("cache", &[VOCABULARY, DECISIONS, &["onnx", "telemetry"]]),
     rule("complexity", &[VOCABULARY, DECISIONS, &["onnx", "telemetry"]]),
-    rule("ledger", &[VOCABULARY, DECISIONS, &["telemetry"]]),
+    rule("ledger", &[VOCABULARY, DECISIONS, &["shared", "telemetry"]]),
+    rule("notice", &[VOCABULARY, DECISIONS, &["telemetry"]]),
     rule("onnx", &[VOCABULARY, &["telemetry"]]),
+    // The one Redis of all replicas, under budgets and limits alike.
+    rule("shared", &[VOCABULARY, &["telemetry"]]),
     rule("telemetry", &[VOCABULARY, DECISIONS]),
     rule("upstream", &[VOCABULARY, DECISIONS, &["telemetry"]]),
     // 3: parts and the whole.
@@ -80,6 +84,7 @@ const SHOWN: &[&str] = &[
     "ledger::entry",
     "ledger::keys",
     "ledger::report",
+    "ledger::verify",
     "ledger::Keeper",
     "pricing",
     "routing::NoPlan",
@@ -116,8 +121,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("parquet::", &["cli"]),
     ("ort::", &["cache", "complexity", "onnx"]),
     ("qdrant_client::", &["cache"]),
-    ("redis::", &["admission", "cache", "ledger"]),
-    ("reqwest::", &["upstream"]),
+    ("redis::", &["cache", "shared"]),
+    // Upstreams are asked, and operators are told.
+    ("reqwest::", &["notice", "upstream"]),
     ("sqlx::", &["ledger"]),
 ];
 

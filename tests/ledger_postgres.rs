@@ -263,7 +263,7 @@ async fn call(ledger: &Ledger, nth: u32) {
     let draft =
         Entry::draft(id, NOW_MS, TeamName::from("search"), "/v1/chat/completions", RouteName::from("auto"));
     let ask = HoldAsk { entry_draft: draft, ceiling: NanoUsd::new(100), budgets: [].into() };
-    let mut hold = ledger.hold(ask).unwrap();
+    let mut hold = ledger.hold(ask).await.unwrap();
     hold.sent(&UpstreamName::from("large"), "gpt", 1).unwrap();
     let entry = Entry { cost: Some(NanoUsd::new(7)), outcome: Outcome::Ok, ..hold.draft().clone() };
     hold.post(entry);

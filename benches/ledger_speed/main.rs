@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use hdrhistogram::Histogram;
 use stiver::clock::Clock;
-use stiver::ledger::budget::{Budget, OnExceed, Window};
+use stiver::ledger::budget::{Budget, Window};
 use stiver::ledger::entry::{Entry, Outcome};
 use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
 use stiver::money::NanoUsd;
@@ -52,7 +53,7 @@ fn call(ledger: &Ledger, budgets: &Arc<[Budget]>, waits: &mut Waits) -> Result<(
     let ask = HoldAsk { entry_draft: draft, ceiling: NanoUsd::new(1_000_000), budgets: Arc::clone(budgets) };
 
     let began = Instant::now();
-    let mut hold = ledger.hold(ask)?;
+    let mut hold = ledger.hold(ask).now_or_never().ok_or("books in this process do not wait")??;
     let held = Instant::now();
     hold.sent(&UpstreamName::from("openai-large"), "gpt-5.2", 1)?;
     let sent = Instant::now();
@@ -73,7 +74,7 @@ fn nanos(wait: Duration) -> u64 {
 
 fn call_many(ledger: &Ledger, n_calls: usize, n_threads: usize) -> Result<Waits, Failure> {
     let usd = NanoUsd::new(i64::MAX / 4);
-    let budget = |per| Budget { usd, per, on_exceed: OnExceed::Refuse };
+    let budget = |per| Budget::new(usd, per);
     let budgets: Arc<[Budget]> = Arc::from([budget(Window::Day), budget(Window::Month)]);
     let work = || -> Result<Waits, Failure> {
         let mut waits = Waits::new()?;

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::limiter::Limits;
@@ -20,8 +21,10 @@ use crate::team::{KeyId, KeyRecord, PresentedKey, RouteName, TeamName};
 pub struct TeamConfig {
     /// Routes the team may ask for. Default: all.
     pub routes: Option<Vec<String>>,
-    /// What the team may spend.
+    /// What the team, each of its keys and each of its users may spend.
     pub budgets: Vec<Budget>,
+    /// Where a warning goes when a soft budget is passed, instead of `ledger.webhook`; an http(s) address.
+    pub webhook: Option<SecretString>,
     /// How much the team may ask for.
     pub limits: Limits,
 }
@@ -38,7 +41,13 @@ pub struct KeyConfig {
     /// Routes this key may ask for. Default: the team's.
     #[serde(default)]
     pub routes: Option<Vec<String>>,
+    /// What this key may spend, besides what its team may.
+    #[serde(default)]
+    pub budgets: Vec<Budget>,
 }
+
+/// Budgets that single keys have besides their team's.
+pub type KeyBudgets = BTreeMap<KeyId, Vec<Budget>>;
 
 /// A validated team.
 #[derive(Debug, Clone)]
@@ -47,6 +56,7 @@ pub struct Team {
     pub routes: Option<BTreeSet<RouteName>>,
     pub budgets: Arc<[Budget]>,
     pub limits: Limits,
+    pub webhook: Option<SecretString>,
 }
 
 /// Who a call is made for.
@@ -54,6 +64,8 @@ pub struct Team {
 pub struct Caller {
     pub team: Arc<Team>,
     pub key: Option<KeyId>,
+    /// The team's budgets, and the key's own.
+    pub budgets: Arc<[Budget]>,
     routes: Option<Vec<RouteName>>,
 }
 
@@ -88,6 +100,8 @@ pub enum KeyRefused {
 pub struct KeyRing {
     keys: HashMap<KeyId, KeyRecord>,
     teams: BTreeMap<TeamName, Arc<Team>>,
+    /// The budgets of keys that have their own, their team's among them.
+    key_budgets: HashMap<KeyId, Arc<[Budget]>>,
     /// The team of everybody, while no key and no team is configured.
     open_to_all: Option<Arc<Team>>,
 }
@@ -97,10 +111,21 @@ impl KeyRing {
         let keys: HashMap<KeyId, KeyRecord> = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
         let everybody = || {
             let name = TeamName::from("default");
-            Arc::new(Team { name, routes: None, budgets: Arc::new([]), limits: Limits::default() })
+            Arc::new(Team::unlimited(&name))
         };
         let open_to_all = (keys.is_empty() && teams.is_empty()).then(everybody);
-        Self { keys, teams, open_to_all }
+        Self { keys, teams, key_budgets: HashMap::new(), open_to_all }
+    }
+
+    /// Gives keys budgets of their own.
+    pub fn with_key_budgets(mut self, own: &KeyBudgets) -> Self {
+        for (id, budgets) in own {
+            let team = self.keys.get(id).and_then(|key| self.teams.get(&key.team));
+            let of_team = team.map_or_else(Vec::new, |team| team.budgets.to_vec());
+            let all = of_team.into_iter().chain(budgets.iter().cloned()).collect();
+            self.key_budgets.insert(id.clone(), all);
+        }
+        self
     }
 
     /// Every team, that of everybody while there is no other.
@@ -115,7 +140,8 @@ impl KeyRing {
 
     pub fn admit(&self, presented: Option<&str>, now_ms: i64) -> Result<Caller, KeyRefused> {
         if let Some(team) = &self.open_to_all {
-            return Ok(Caller { team: Arc::clone(team), key: None, routes: None });
+            let (team, budgets) = (Arc::clone(team), Arc::clone(&team.budgets));
+            return Ok(Caller { team, key: None, budgets, routes: None });
         }
         let presented = presented.ok_or(KeyRefused::Missing)?;
         let presented = PresentedKey::parse(presented).ok_or(KeyRefused::Malformed)?;
@@ -133,14 +159,16 @@ impl KeyRing {
             // A name written wrong must not be a team without limits.
             None => return Err(KeyRefused::NoTeam(key.team.clone())),
         };
-        Ok(Caller { team, key: Some(key.id.clone()), routes: key.routes.clone() })
+        let budgets = Arc::clone(self.key_budgets.get(&key.id).unwrap_or(&team.budgets));
+        Ok(Caller { team, key: Some(key.id.clone()), budgets, routes: key.routes.clone() })
     }
 }
 
 impl Team {
     /// A team that only keys name: no budget, no limit, every route.
     fn unlimited(name: &TeamName) -> Self {
-        Self { name: name.clone(), routes: None, budgets: Arc::new([]), limits: Limits::default() }
+        let (budgets, limits) = (Arc::new([]), Limits::default());
+        Self { name: name.clone(), routes: None, budgets, limits, webhook: None }
     }
 }
 

@@ -1,19 +1,30 @@
-//! Requests a minute, tokens a minute and concurrency, by team, on this replica.
+//! Requests a minute, tokens a minute and concurrency, by team.
 //!
-//! Does not know keys or routes. State is local: N replicas allow N times a limit until limits are shared.
+//! Does not know keys or routes. With a shared store a limit holds for all replicas together; without one, or
+//! while it is away, for each replica alone.
 //!
-//! Invariants: a [`Pass`] gives its slot back exactly once, when it is dropped.
+//! Invariants: a [`Pass`] gives its slot back exactly once, when it is dropped; no call is refused because the
+//! shared store is away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::bucket::Bucket;
+use super::shared_limits::{self, Admitted, SharedLimits, SharedPass};
 use crate::clock::Clock;
+use crate::shared::SharedStore;
 use crate::team::TeamName;
+
+/// What a limit is of, in the words callers are told.
+pub(super) const CONCURRENT: &str = "concurrent calls";
+pub(super) const REQUESTS: &str = "requests a minute";
+pub(super) const TOKENS: &str = "tokens a minute";
 
 /// A team's `limits`. Absent means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -62,6 +73,8 @@ pub struct RateState {
 pub struct Limiter {
     clock: Clock,
     teams: Mutex<HashMap<TeamName, Meter>>,
+    shared: Option<SharedLimits>,
+    closing: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +82,8 @@ struct Meter {
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     in_flight: u64,
+    /// Calls of this replica that the shared store counts, too.
+    in_flight_shared: u64,
 }
 
 /// Leave to make one call.
@@ -78,17 +93,58 @@ pub struct Pass {
     team: TeamName,
     taken_tokens: u64,
     is_settled: bool,
+    /// What the shared store has to be told at the end: tokens taken there, and the limit they are under.
+    shared: Option<SharedPass>,
     pub requests: Option<RateState>,
     pub tokens: Option<RateState>,
 }
 
 impl Limiter {
+    /// Limits of this replica alone.
     pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, teams: Mutex::default() })
+        Self::open(clock, None)
+    }
+
+    /// Limits of all replicas that share a store.
+    pub fn open(clock: Clock, shared: Option<Arc<SharedStore>>) -> Arc<Self> {
+        let (shared, closing) = (shared.map(SharedLimits::new), CancellationToken::new());
+        Arc::new(Self { clock, teams: Mutex::default(), shared, closing })
+    }
+
+    /// Starts what tells the shared store of calls that have ended.
+    pub fn start(self: &Arc<Self>, tracker: &TaskTracker) {
+        if self.shared.is_some() {
+            tracker.spawn(shared_limits::tell(Arc::clone(self), self.closing.clone()));
+        }
+    }
+
+    /// Ends what runs in the background.
+    pub fn close(&self) {
+        self.closing.cancel();
     }
 
     /// Lets a call of about `n_tokens` through, or says which limit it would break and when to come back.
-    pub fn admit(
+    ///
+    /// Waits only where the limits are shared.
+    pub async fn admit(
+        self: &Arc<Self>,
+        team: &TeamName,
+        limits: &Limits,
+        n_tokens: u64,
+    ) -> Result<Pass, LimitHit> {
+        if let Some(shared) = self.shared.as_ref().filter(|_| limits.given().next().is_some()) {
+            match shared.admit(team, limits, n_tokens).await {
+                Ok(Admitted::Yes { requests, tokens, pass }) => {
+                    return Ok(self.pass(team, n_tokens, (requests, tokens), Some(pass)));
+                }
+                Ok(Admitted::No(hit)) => return Err(hit),
+                Err(_) => counter!("stiver_limits_counted_locally_total").increment(1),
+            }
+        }
+        self.admit_here(team, limits, n_tokens)
+    }
+
+    fn admit_here(
         self: &Arc<Self>,
         team: &TeamName,
         limits: &Limits,
@@ -101,12 +157,10 @@ impl Limiter {
         fit(&mut meter.requests, limits.requests_per_minute, now_ms);
         fit(&mut meter.tokens, limits.tokens_per_minute, now_ms);
         if let Some(limit) = limits.concurrency.filter(|limit| meter.in_flight >= *limit) {
-            return Err(hit("concurrent calls", limit, 1_000));
+            return Err(hit(CONCURRENT, limit, 1_000));
         }
         if let Some(bucket) = &mut meter.requests {
-            bucket
-                .take(1, now_ms)
-                .map_err(|wait_ms| hit("requests a minute", bucket.per_minute(), wait_ms))?;
+            bucket.take(1, now_ms).map_err(|wait_ms| hit(REQUESTS, bucket.per_minute(), wait_ms))?;
         }
         if let Some(bucket) = &mut meter.tokens
             && let Err(wait_ms) = bucket.take(n_tokens, now_ms)
@@ -114,18 +168,37 @@ impl Limiter {
             if let Some(requests) = &mut meter.requests {
                 requests.adjust(-1, now_ms);
             }
-            return Err(hit("tokens a minute", bucket.per_minute(), wait_ms));
+            return Err(hit(TOKENS, bucket.per_minute(), wait_ms));
         }
+        let states = (meter.requests.as_ref().map(state), meter.tokens.as_ref().map(state));
+        drop(teams);
+        Ok(self.pass(team, n_tokens, states, None))
+    }
+
+    fn pass(
+        self: &Arc<Self>,
+        team: &TeamName,
+        taken_tokens: u64,
+        (requests, tokens): (Option<RateState>, Option<RateState>),
+        shared: Option<SharedPass>,
+    ) -> Pass {
+        let mut teams = self.teams.lock();
+        let meter = teams.entry(team.clone()).or_default();
         meter.in_flight += 1;
+        meter.in_flight_shared += u64::from(shared.is_some());
         gauge!("stiver_calls_in_flight").increment(1.0);
-        Ok(Pass {
-            limiter: Arc::clone(self),
-            team: team.clone(),
-            taken_tokens: n_tokens,
-            is_settled: false,
-            requests: meter.requests.as_ref().map(state),
-            tokens: meter.tokens.as_ref().map(state),
-        })
+        let (limiter, team) = (Arc::clone(self), team.clone());
+        Pass { limiter, team, taken_tokens, is_settled: false, shared, requests, tokens }
+    }
+
+    /// Every team, with its calls that the shared store counts.
+    pub(super) fn shared_slots(&self) -> Vec<(TeamName, u64)> {
+        let teams = self.teams.lock();
+        teams.iter().map(|(team, meter)| (team.clone(), meter.in_flight_shared)).collect()
+    }
+
+    pub(super) fn shared(&self) -> Option<&SharedLimits> {
+        self.shared.as_ref()
     }
 
     pub fn in_flight(&self, team: &TeamName) -> u64 {
@@ -140,6 +213,10 @@ impl Pass {
         let more = n_tokens as i64 - self.taken_tokens as i64;
         self.taken_tokens = n_tokens;
         self.is_settled = true;
+        if let Some(pass) = &mut self.shared {
+            pass.more_tokens += more;
+            return;
+        }
         let mut teams = self.limiter.teams.lock();
         if let Some(bucket) = teams.get_mut(&self.team).and_then(|meter| meter.tokens.as_mut()) {
             bucket.adjust(more, now_ms);
@@ -155,7 +232,11 @@ impl Drop for Pass {
         }
         if let Some(meter) = self.limiter.teams.lock().get_mut(&self.team) {
             meter.in_flight -= 1;
+            meter.in_flight_shared -= u64::from(self.shared.is_some());
             gauge!("stiver_calls_in_flight").decrement(1.0);
+        }
+        if let Some((shared, pass)) = self.limiter.shared.as_ref().zip(self.shared.take()) {
+            shared.end(&self.team, pass);
         }
     }
 }
@@ -176,7 +257,18 @@ fn fit(bucket: &mut Option<Bucket>, per_minute: Option<u64>, now_ms: i64) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    fn admit(
+        limiter: &Arc<Limiter>,
+        team: &TeamName,
+        limits: &Limits,
+        n_tokens: u64,
+    ) -> Result<Pass, LimitHit> {
+        limiter.admit(team, limits, n_tokens).now_or_never().expect("limits of one replica do not wait")
+    }
 
     fn limiter() -> (Arc<Limiter>, Clock, TeamName) {
         let clock = Clock::standing_at(0);
@@ -188,11 +280,11 @@ mod tests {
         let (limiter, _, team) = limiter();
         let limits = Limits { concurrency: Some(2), ..Limits::default() };
 
-        let first = limiter.admit(&team, &limits, 1).unwrap();
-        let second = limiter.admit(&team, &limits, 1).unwrap();
-        let refused = limiter.admit(&team, &limits, 1).unwrap_err();
+        let first = admit(&limiter, &team, &limits, 1).unwrap();
+        let second = admit(&limiter, &team, &limits, 1).unwrap();
+        let refused = admit(&limiter, &team, &limits, 1).unwrap_err();
         drop(first);
-        let third = limiter.admit(&team, &limits, 1);
+        let third = admit(&limiter, &team, &limits, 1);
 
         assert_eq!(refused.what, "concurrent calls");
         assert!(third.is_ok());
@@ -205,13 +297,13 @@ mod tests {
         let (limiter, _, team) = limiter();
         let limits = Limits { requests_per_minute: Some(2), tokens_per_minute: Some(100), concurrency: None };
 
-        let first = limiter.admit(&team, &limits, 100).unwrap();
-        let refused = limiter.admit(&team, &limits, 10).unwrap_err();
+        let first = admit(&limiter, &team, &limits, 100).unwrap();
+        let refused = admit(&limiter, &team, &limits, 10).unwrap_err();
 
         assert_eq!((refused.what, refused.limit), ("tokens a minute", 100));
         assert_eq!(first.requests.unwrap().remaining, 1);
         let unlimited_tokens = Limits { tokens_per_minute: None, ..limits };
-        assert!(limiter.admit(&team, &unlimited_tokens, 10).is_ok());
+        assert!(admit(&limiter, &team, &unlimited_tokens, 10).is_ok());
     }
 
     #[test]
@@ -219,10 +311,10 @@ mod tests {
         let (limiter, _, team) = limiter();
         let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
 
-        let mut pass = limiter.admit(&team, &limits, 100).unwrap();
+        let mut pass = admit(&limiter, &team, &limits, 100).unwrap();
         pass.settle(40);
 
-        assert_eq!(limiter.admit(&team, &limits, 60).unwrap().tokens.unwrap().remaining, 0);
+        assert_eq!(admit(&limiter, &team, &limits, 60).unwrap().tokens.unwrap().remaining, 0);
     }
 
     #[test]
@@ -230,30 +322,30 @@ mod tests {
         let (limiter, _, team) = limiter();
         let limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
 
-        drop(limiter.admit(&team, &limits, 100).unwrap());
+        drop(admit(&limiter, &team, &limits, 100).unwrap());
 
-        assert_eq!(limiter.admit(&team, &limits, 1).unwrap().tokens.unwrap().remaining, 99);
+        assert_eq!(admit(&limiter, &team, &limits, 1).unwrap().tokens.unwrap().remaining, 99);
     }
 
     #[test]
     fn a_limit_that_changes_applies_at_once() {
         let (limiter, clock, team) = limiter();
         let limits = |n| Limits { requests_per_minute: Some(n), ..Limits::default() };
-        limiter.admit(&team, &limits(1), 1).unwrap();
-        assert!(limiter.admit(&team, &limits(1), 1).is_err());
+        admit(&limiter, &team, &limits(1), 1).unwrap();
+        assert!(admit(&limiter, &team, &limits(1), 1).is_err());
 
-        assert!(limiter.admit(&team, &limits(2), 1).is_ok());
-        assert!(limiter.admit(&team, &limits(2), 1).is_err());
+        assert!(admit(&limiter, &team, &limits(2), 1).is_ok());
+        assert!(admit(&limiter, &team, &limits(2), 1).is_err());
         clock.advance(30_000);
-        assert!(limiter.admit(&team, &limits(2), 1).is_ok());
+        assert!(admit(&limiter, &team, &limits(2), 1).is_ok());
     }
 
     #[test]
     fn teams_do_not_share_limits() {
         let (limiter, _, team) = limiter();
         let limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
-        limiter.admit(&team, &limits, 1).unwrap();
+        admit(&limiter, &team, &limits, 1).unwrap();
 
-        assert!(limiter.admit(&TeamName::from("other"), &limits, 1).is_ok());
+        assert!(admit(&limiter, &TeamName::from("other"), &limits, 1).is_ok());
     }
 }

@@ -10,13 +10,16 @@ use std::io::IsTerminal;
 use clap::Subcommand;
 
 use super::Done;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::Keeper;
+use crate::ledger::verify::{self, VerifyAsk};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Ledger {
     /// Write one row a call to a file, as CSV or Parquet
     Export(export::Export),
+    /// Compare the rows with the sums made of them, and with the balances that replicas share
+    Verify,
     /// Make the sums that reports and budgets are read from again, from the rows
     Rebuild,
 }
@@ -25,14 +28,33 @@ impl Ledger {
     pub(super) async fn run(self, config: &Config) -> Done {
         match self {
             Self::Export(export) => export.run(config).await,
+            Self::Verify => verify(config).await,
             Self::Rebuild => rebuild(config).await,
         }
     }
 }
 
+/// The whole book.
+fn ask(config: &Config) -> VerifyAsk {
+    let (now_ms, budgets, shared) = (Clock::system().now_ms(), config.budgets(), config.shared.clone());
+    VerifyAsk { now_ms, budgets, shared, since_ms: None }
+}
+
+/// What does not add up is a failure, for scripts.
+async fn verify(config: &Config) -> Done {
+    let verified = verify::verify(&config.ledger, &ask(config)).await.map_err(|error| error.to_string())?;
+    for difference in &verified.differences {
+        println!("{difference}");
+    }
+    println!("{} sums and {} shared balances were compared", verified.n_hours, verified.n_accounts);
+    match verified.differences.len() {
+        0 => Ok(()),
+        n => Err(format!("{n} differences; `stiver ledger rebuild` makes the sums again from the rows")),
+    }
+}
+
 async fn rebuild(config: &Config) -> Done {
-    let keeper = Keeper::open(&config.ledger).await.map_err(|error| error.to_string())?;
-    let n_days = keeper.rebuild().await.map_err(|error| error.to_string())?;
+    let n_days = verify::rebuild(&config.ledger, &ask(config)).await.map_err(|error| error.to_string())?;
     println!("the sums of {n_days} days were made again");
     Ok(())
 }

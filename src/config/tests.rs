@@ -1,6 +1,9 @@
 //! The embedded default is whole, and every mistake is told at once.
 
 use super::*;
+use crate::ledger::WhenAway;
+use crate::ledger::budget::Of;
+use crate::money::NanoUsd;
 
 const PRICES: &str = "[[price]]\nmodel = 'm'\nfrom = '2025-01-01'\ninput = 1.0\noutput = 2.0";
 
@@ -253,4 +256,50 @@ fn the_splits_that_ship_are_comments_and_good_ones_without_their_marks() {
     let config = load(&folder).unwrap_or_else(|mistakes| panic!("{mistakes:#?}\n{code}"));
 
     assert!(config.splits.iter().count() >= 2, "{code}");
+}
+
+#[test]
+fn budgets_are_read_with_all_their_words_and_a_keys_are_the_keys() {
+    let config = parse(
+        "[ledger]\nwhen_shared_store_is_away = { fail_open_usd = 2.5 }\n\
+         [teams.a]\nwebhook = 'https://hooks.example/x'\nbudgets = [ { usd = 5, per = 'day', of = 'each_user', soft = 0.5, \
+         on_exceed = 'local_only', time_zone = 'Asia/Kolkata' } ]\n\
+         [[keys]]\nid = 'k'\nhash = '90cfeaf0e347fc3f0b37c97484f8ffcc251a4bfa7e0c1ce3b6b407476ea1490b'\nteam = 'a'\n\
+         budgets = [ { usd = 1, per = 'week' } ]",
+    )
+    .unwrap();
+
+    let [(team, budgets)] = config.budgets().try_into().unwrap();
+    assert_eq!((team.as_str(), budgets.len()), ("a", 2));
+    assert_eq!(
+        (budgets[0].time_zone.name(), budgets[0].soft_line()),
+        ("Asia/Kolkata", NanoUsd::from_usd("2.5"))
+    );
+    assert_eq!(budgets[1].of, Of::EachKey);
+    let allowed = NanoUsd::from_usd("2.5").unwrap();
+    assert_eq!(config.ledger.when_shared_store_is_away, WhenAway::FailOpen(allowed));
+}
+
+#[test]
+fn mistakes_in_budgets_are_told_with_their_keys() {
+    let mistakes = parse(
+        "[ledger]\nwebhook = 'ftp://x'\nwhen_shared_store_is_away = 'hope'\n\
+         [teams.a]\nwebhook = 'x'\nbudgets = [ { usd = 5, per = 'day', time_zone = 'Mars/Olympus' } ]\n\
+         [teams.b]\nbudgets = [ { usd = 5, per = 'day', soft = 1.5 } ]\n\
+         [teams.c]\nwebhook = 'x'\n\
+         [[keys]]\nid = 'k'\nhash = '90cfeaf0e347fc3f0b37c97484f8ffcc251a4bfa7e0c1ce3b6b407476ea1490b'\nteam = 'c'\n\
+         budgets = [ { usd = 1, per = 'week', of = 'each_user' } ]",
+    )
+    .unwrap_err();
+
+    let told = keys(&mistakes);
+    for key in [
+        "ledger.when_shared_store_is_away",
+        "teams.a.budgets[0].time_zone",
+        "teams.b.budgets[0].soft",
+        "teams.c.webhook",
+        "keys[0].budgets[0].of",
+    ] {
+        assert!(told.contains(&key), "{key}: {mistakes:#?}");
+    }
 }

@@ -108,4 +108,5 @@ impl Live {
 /// Keys of the file and of the database; the file's win, because it is the operator's last word.
 fn ring(config: &Config, stored: Vec<KeyRecord>) -> KeyRing {
     KeyRing::new(config.teams.clone(), stored.into_iter().chain(config.keys.iter().cloned()))
+        .with_key_budgets(&config.key_budgets)
 }

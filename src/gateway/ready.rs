@@ -38,6 +38,9 @@ impl Gateway {
         for (name, why) in live.not_loaded() {
             parts.push(Part::new(&format!("upstream.{name}"), false, Err(why.clone())));
         }
+        if let Some(state) = self.ledger.shared_readiness().await {
+            parts.push(Part::new("shared", false, state));
+        }
         for name in self.tripped(&live) {
             let problem = "failed repeatedly and is being left alone for a moment".to_owned();
             parts.push(Part::new(&format!("upstream.{name}"), false, Err(problem)));

@@ -51,6 +51,7 @@ impl Gateway {
         if live.key_ring().is_open() && !self.listen.ip().is_loopback() {
             return Err(vec![StartError::OpenToAll(self.listen).to_string()]);
         }
+        self.ledger.follow(&live.config.budgets()).await.map_err(|error| vec![error.to_string()])?;
         Ok(live)
     }
 
@@ -79,8 +80,9 @@ fn warn_of_restart(before: &Config, after: &Config) {
         [format!("{:?}", config.server), format!("{:?}", config.ledger), format!("{cache:?}")]
             .into_iter()
             .chain([format!("{:?}", config.complexity), format!("{:?}", config.onnx)])
+            .chain([format!("{:?}", config.shared)])
     };
-    let names = ["[server]", "[ledger]", "[cache]", "[complexity]", "[onnx]"];
+    let names = ["[server]", "[ledger]", "[cache]", "[complexity]", "[onnx]", "[shared]"];
     for ((name, before), after) in names.into_iter().zip(shown(before)).zip(shown(after)) {
         if before != after {
             tracing::warn!("changes to {name} take effect at the next start");

@@ -1,49 +1,68 @@
-//! Balances of teams per calendar window, and the decision whether a call may still be paid for.
+//! What a team, a key or a user may spend in a calendar window, and whether a call may still be paid for.
 //!
 //! Pure: no clock, no I/O, no lock. Times come in as milliseconds since 1970 UTC; a call belongs to the
 //! windows in which it began, even when it ends in the next.
 //!
-//! Invariants: a hold is granted only where spent + held + ceiling stays within every budget, in all of
-//! them or in none; what was held is released exactly once, because [`Reserved`] is consumed.
+//! Invariants: a hold is granted only where spent + held + ceiling stays within every hard budget, in all
+//! of them or in none; what was held is released exactly once, because [`Reserved`] is consumed.
 
-use std::collections::HashMap;
-use std::fmt;
+mod amount;
+mod books;
+mod payer;
+mod warning;
+mod window;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+
+pub use self::amount::{Share, usd_from_number_or_text};
+pub use self::books::{Account, Books, Reserved};
+pub use self::payer::{AccountId, Payer, Subject};
+pub use self::warning::Warning;
+pub use self::window::{Calendar, Span, Window, Zone};
 
 use crate::money::NanoUsd;
-use crate::team::TeamName;
 
-const MS_PER_DAY: i64 = 86_400_000;
-/// 1970-01-05 was a Monday.
-const FIRST_MONDAY_MS: i64 = 4 * MS_PER_DAY;
-/// The running window and the one before it, for calls that began just before the turn.
-const N_WINDOWS_KEPT: usize = 2;
-
-/// A limit per window, one of a team's `budgets`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A limit per window: one of a team's, or of a key's, `budgets`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Dollars per window, as a number or an exact decimal text.
     #[serde(deserialize_with = "usd_from_number_or_text")]
     pub usd: NanoUsd,
-    /// `day`, `week` (from Monday) or `month`, in UTC.
+    /// `day`, `week` (from Monday) or `month`, aligned to the calendar of `time_zone`.
     pub per: Window,
     /// What happens to a call that the budget cannot cover; default `refuse`.
     #[serde(default)]
     pub on_exceed: OnExceed,
+    /// Share of `usd` from which calls carry a warning, above 0 and below 1; default none.
+    #[serde(default)]
+    pub soft: Option<Share>,
+    /// The IANA name of the time zone whose calendar counts, such as `Europe/Berlin`; default `UTC`.
+    #[serde(default)]
+    pub time_zone: Zone,
+    /// Who shares the amount: the `team` as a whole, or `each_key` or `each_user` an amount of its own; default `team`.
+    #[serde(default)]
+    pub of: Of,
 }
 
-/// A calendar-aligned span of time in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Window {
-    Day,
-    Week,
-    Month,
+impl Budget {
+    /// A team's budget in UTC that refuses what it cannot cover.
+    pub fn new(usd: NanoUsd, per: Window) -> Self {
+        let (on_exceed, soft, time_zone, of) = Default::default();
+        Self { usd, per, on_exceed, soft, time_zone, of }
+    }
+
+    pub fn calendar(&self) -> Calendar {
+        Calendar { per: self.per, zone: self.time_zone.clone() }
+    }
+
+    /// Whether a call that it cannot cover is stopped, here or at an upstream that costs.
+    pub fn is_hard(&self) -> bool {
+        match self.on_exceed {
+            OnExceed::Refuse | OnExceed::LocalOnly => true,
+            OnExceed::Warn => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,56 +73,27 @@ pub enum OnExceed {
     Refuse,
     /// Only answers from the house's own engine are left; their holds name only the other budgets.
     LocalOnly,
+    /// The call passes with a warning.
+    Warn,
 }
 
-impl Window {
-    pub const ALL: [Self; 3] = [Self::Day, Self::Week, Self::Month];
-
-    /// The first millisecond of the window around `ts_ms`, and of the one after it.
-    pub fn bounds_ms(self, ts_ms: i64) -> (i64, i64) {
-        match self {
-            Self::Day => aligned(ts_ms, 0, MS_PER_DAY),
-            Self::Week => aligned(ts_ms, FIRST_MONDAY_MS, 7 * MS_PER_DAY),
-            Self::Month => month_bounds_ms(ts_ms),
-        }
-    }
-
-    fn idx(self) -> usize {
-        match self {
-            Self::Day => 0,
-            Self::Week => 1,
-            Self::Month => 2,
-        }
-    }
+/// Who shares a budget's amount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Of {
+    #[default]
+    Team,
+    /// Every key of the team has the amount for itself.
+    EachKey,
+    /// Every user that the team's calls name has the amount for itself.
+    EachUser,
 }
 
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-        })
-    }
+impl Of {
+    pub const ALL: [Self; 3] = [Self::Team, Self::EachKey, Self::EachUser];
 }
 
-fn aligned(ts_ms: i64, origin_ms: i64, span_ms: i64) -> (i64, i64) {
-    let start_ms = ts_ms - (ts_ms - origin_ms).rem_euclid(span_ms);
-    (start_ms, start_ms + span_ms)
-}
-
-fn month_bounds_ms(ts_ms: i64) -> (i64, i64) {
-    let instant = Timestamp::from_millisecond(ts_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    let first = instant.to_zoned(TimeZone::UTC).date().first_of_month();
-    let next = first.checked_add(1.month()).unwrap_or(Date::MAX);
-    (midnight_ms(first), midnight_ms(next))
-}
-
-fn midnight_ms(date: Date) -> i64 {
-    date.to_zoned(TimeZone::UTC).map_or(i64::MAX, |midnight| midnight.timestamp().as_millisecond())
-}
-
-/// How one window of a team stands.
+/// How one window of a team, a key or a user stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     pub spent: NanoUsd,
@@ -112,159 +102,25 @@ pub struct Balance {
 }
 
 impl Balance {
-    fn remaining(self, budget: &Budget) -> NanoUsd {
+    pub fn remaining(self, budget: &Budget) -> NanoUsd {
         NanoUsd::new(budget.usd.get().saturating_sub(self.spent.saturating_add(self.held).get()).max(0))
     }
 
-    fn covers(self, ceiling: NanoUsd, budget: &Budget) -> bool {
-        self.spent.saturating_add(self.held).saturating_add(ceiling) <= budget.usd
+    pub fn covers(self, ceiling: NanoUsd, budget: &Budget) -> bool {
+        !budget.is_hard() || self.spent.saturating_add(self.held).saturating_add(ceiling) <= budget.usd
     }
 }
 
-/// Why a hold was not granted: the budget that cannot cover it, as it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exceeded {
+/// A budget, whose it is for this call, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
     pub budget: Budget,
+    pub subject: Subject,
     pub balance: Balance,
 }
 
-/// Money set aside in all windows of a team. Give it back through [`Books::settle`].
-#[derive(Debug)]
-#[must_use = "money that is not settled stays held"]
-pub struct Reserved {
-    team: TeamName,
-    ts_ms: i64,
-    amount: NanoUsd,
-}
-
-/// The balances of every team, in memory.
-#[derive(Debug, Default)]
-pub struct Books {
-    teams: HashMap<TeamName, [Vec<Account>; Window::ALL.len()]>,
-}
-
-#[derive(Debug)]
-struct Account {
-    start_ms: i64,
-    end_ms: i64,
-    spent: NanoUsd,
-    held: NanoUsd,
-}
-
-impl Books {
-    /// Sets `ceiling` aside in all windows of the team if every one of `budgets` covers it.
-    ///
-    /// # Panics
-    ///
-    /// On a negative ceiling, which would widen the budget it is held against.
-    pub fn hold(
-        &mut self,
-        team: &TeamName,
-        ts_ms: i64,
-        ceiling: NanoUsd,
-        budgets: &[Budget],
-    ) -> Result<Reserved, Exceeded> {
-        assert!(ceiling >= NanoUsd::ZERO, "a ceiling is never negative, got {ceiling}");
-        if let Some(exceeded) = self.exceeded(team, ts_ms, ceiling, budgets) {
-            return Err(exceeded);
-        }
-        for window in Window::ALL {
-            self.account(team, window, ts_ms).held += ceiling;
-        }
-        Ok(Reserved { team: team.clone(), ts_ms, amount: ceiling })
-    }
-
-    /// Releases what was held and books what was really spent.
-    pub fn settle(&mut self, reserved: Reserved, cost: NanoUsd) {
-        for window in Window::ALL {
-            let account = self.account(&reserved.team, window, reserved.ts_ms);
-            assert!(account.held >= reserved.amount, "what is released was held before");
-            account.held -= reserved.amount;
-            account.spent += cost;
-        }
-    }
-
-    /// Books a cost that no hold preceded.
-    pub fn spend(&mut self, team: &TeamName, ts_ms: i64, cost: NanoUsd) {
-        for window in Window::ALL {
-            self.account(team, window, ts_ms).spent += cost;
-        }
-    }
-
-    pub fn balance(&self, team: &TeamName, window: Window, ts_ms: i64) -> Balance {
-        let (_, end_ms) = window.bounds_ms(ts_ms);
-        let empty = Balance { spent: NanoUsd::ZERO, held: NanoUsd::ZERO, resets_at_ms: end_ms };
-        let Some(windows) = self.teams.get(team) else { return empty };
-        let found = windows[window.idx()].iter().find(|account| account.end_ms == end_ms);
-        found.map_or(empty, |account| Balance { spent: account.spent, held: account.held, ..empty })
-    }
-
-    /// What the tightest of `budgets` still has; `None` where there is no budget.
-    pub fn remaining(&self, team: &TeamName, ts_ms: i64, budgets: &[Budget]) -> Option<NanoUsd> {
-        budgets.iter().map(|budget| self.balance(team, budget.per, ts_ms).remaining(budget)).min()
-    }
-
-    /// The budget that cannot cover `ceiling`; one that refuses goes before one that allows local answers.
-    fn exceeded(
-        &self,
-        team: &TeamName,
-        ts_ms: i64,
-        ceiling: NanoUsd,
-        budgets: &[Budget],
-    ) -> Option<Exceeded> {
-        budgets
-            .iter()
-            .map(|budget| Exceeded { budget: *budget, balance: self.balance(team, budget.per, ts_ms) })
-            .filter(|at| !at.balance.covers(ceiling, &at.budget))
-            .min_by_key(|at| at.budget.on_exceed != OnExceed::Refuse)
-    }
-
-    fn account(&mut self, team: &TeamName, window: Window, ts_ms: i64) -> &mut Account {
-        let (start_ms, end_ms) = window.bounds_ms(ts_ms);
-        if !self.teams.contains_key(team) {
-            self.teams.insert(team.clone(), Default::default());
-        }
-        let windows = self.teams.get_mut(team).expect("it was inserted above");
-        account_at(&mut windows[window.idx()], start_ms, end_ms)
-    }
-}
-
-/// The account of a window, opened where it is new; windows long past and with nothing held are dropped.
-fn account_at(accounts: &mut Vec<Account>, start_ms: i64, end_ms: i64) -> &mut Account {
-    let at = accounts.partition_point(|account| account.start_ms < start_ms);
-    if accounts.get(at).is_some_and(|account| account.start_ms == start_ms) {
-        return &mut accounts[at];
-    }
-    accounts.insert(at, Account { start_ms, end_ms, spent: NanoUsd::ZERO, held: NanoUsd::ZERO });
-    let n_old = accounts.len().saturating_sub(N_WINDOWS_KEPT);
-    let mut idx = 0;
-    accounts.retain(|account| {
-        idx += 1;
-        idx > n_old || account.held != NanoUsd::ZERO || account.start_ms == start_ms
-    });
-    accounts.iter_mut().find(|account| account.start_ms == start_ms).expect("it was inserted above")
-}
-
-/// Takes `500`, `0.25` or `"0.25"`; a float goes through its shortest decimal text.
-fn usd_from_number_or_text<'de, D: Deserializer<'de>>(from: D) -> Result<NanoUsd, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Wire {
-        Whole(i64),
-        Fraction(f64),
-        Text(String),
-    }
-    let text = match Wire::deserialize(from)? {
-        Wire::Whole(usd) => usd.to_string(),
-        Wire::Fraction(usd) => usd.to_string(),
-        Wire::Text(usd) => usd,
-    };
-    NanoUsd::from_usd(&text).filter(|usd| *usd >= NanoUsd::ZERO).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "`{text}` is no amount of dollars, need zero or more with at most nine decimals"
-        ))
-    })
-}
+/// Why a hold was not granted: the budget that cannot cover it, as it stands.
+pub type Exceeded = Standing;
 
 #[cfg(test)]
 mod tests;

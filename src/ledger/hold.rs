@@ -16,10 +16,10 @@
 
 use std::sync::Arc;
 
-use super::budget::{Budget, Exceeded, OnExceed, Reserved, Window};
+use super::budget::{Budget, Exceeded, OnExceed, Subject, Window};
 use super::entry::{Entry, Outcome};
 use super::journal::{Framed, JournalError, OpenCallRef, Progress, metered_cost};
-use super::{Ledger, Posted};
+use super::{Ledger, Posted, SetAside};
 use crate::chat::usage::Usage;
 use crate::money::NanoUsd;
 use crate::team::{TeamName, UpstreamName};
@@ -42,11 +42,11 @@ pub struct HoldAsk {
 #[derive(Debug, thiserror::Error)]
 pub enum HoldError {
     #[error(
-        "team `{team}`: the budget of ${limit} per {window} cannot cover this call; \
+        "{whose}: the budget of ${limit} per {window} cannot cover this call; \
          ${spent} spent, ${held} held by calls in flight"
     )]
     BudgetExceeded {
-        team: TeamName,
+        whose: String,
         limit: NanoUsd,
         window: Window,
         spent: NanoUsd,
@@ -59,15 +59,21 @@ pub enum HoldError {
          bring the database back or raise `max_journal_bytes`"
     )]
     JournalFull { size_bytes: u64, max_bytes: u64 },
+    #[error("the team's budgets cannot be asked: {why}")]
+    SharedAway { why: String },
     #[error("the call cannot be journalled, so it is not sent: {0}")]
     JournalFailed(#[from] JournalError),
 }
 
 impl HoldError {
     pub(super) fn exceeded(team: &TeamName, exceeded: Exceeded) -> Self {
-        let Exceeded { budget, balance } = exceeded;
+        let Exceeded { budget, subject, balance } = exceeded;
+        let whose = match subject {
+            Subject::Team => format!("team `{team}`"),
+            Subject::Key(_) | Subject::User(_) => format!("team `{team}`, {subject}"),
+        };
         Self::BudgetExceeded {
-            team: team.clone(),
+            whose,
             limit: budget.usd,
             window: budget.per,
             spent: balance.spent,
@@ -85,8 +91,9 @@ pub struct Hold {
     ledger: Ledger,
     draft: Entry,
     ceiling: NanoUsd,
+    budgets: Arc<[Budget]>,
     /// Taken exactly once, by whatever ends the hold.
-    reserved: Option<Reserved>,
+    set_aside: Option<SetAside>,
     is_sent: bool,
     metered: Option<Metered>,
 }
@@ -99,9 +106,10 @@ struct Metered {
 }
 
 impl Hold {
-    pub(super) fn new(ledger: Ledger, ask: HoldAsk, reserved: Reserved) -> Self {
-        let HoldAsk { entry_draft, ceiling, budgets: _ } = ask;
-        Self { ledger, draft: entry_draft, ceiling, reserved: Some(reserved), is_sent: false, metered: None }
+    pub(super) fn new(ledger: Ledger, ask: HoldAsk, set_aside: SetAside) -> Self {
+        let HoldAsk { entry_draft: draft, ceiling, budgets } = ask;
+        let set_aside = Some(set_aside);
+        Self { ledger, draft, ceiling, budgets, set_aside, is_sent: false, metered: None }
     }
 
     /// The row as it stands now.
@@ -162,10 +170,10 @@ impl Hold {
             metrics::counter!("stiver_ledger_over_ceiling_total").increment(1);
             tracing::warn!(id = %self.draft.id, cost = %entry.charge(), ceiling = %self.ceiling, "a call cost more than its ceiling");
         }
-        let Self { draft, reserved, .. } = self;
+        let Self { draft, set_aside, .. } = self;
         let row = Entry { id: draft.id, ts_ms: draft.ts_ms, team: draft.team.clone(), ..entry };
-        let reserved = reserved.take().expect("only one of post, void and drop ends a hold");
-        self.ledger.shared.post(row, Some(reserved))
+        let set_aside = set_aside.take().expect("only one of post, void and drop ends a hold");
+        self.ledger.shared.post(row, Some((set_aside, &self.budgets)))
     }
 
     /// Returns whether it was written. Progress only sharpens what a crash would post, so a failure is told
@@ -201,14 +209,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.reserved.is_none() {
+        if self.set_aside.is_none() {
             return;
         }
         if self.is_sent {
             let row = self.abandoned();
             self.end(row);
-        } else if let Some(reserved) = self.reserved.take() {
-            self.ledger.shared.release(reserved);
+        } else if let Some(set_aside) = self.set_aside.take() {
+            self.ledger.shared.release(self.draft.id, set_aside);
         }
     }
 }

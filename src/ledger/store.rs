@@ -14,6 +14,7 @@ use super::LedgerConfig;
 use super::entry::Entry;
 use crate::team::TeamName;
 
+mod audit;
 mod calls;
 mod db;
 mod derived;
@@ -22,6 +23,7 @@ mod open;
 mod rebuild;
 mod rows;
 mod spend;
+mod sums;
 
 use self::db::{Db, Row, Sql, Value, placeholders};
 

@@ -5,22 +5,24 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use futures_util::FutureExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::budget::OnExceed;
+use super::budget::{Payer, Window};
 use super::entry::Outcome;
 use super::report::{By, SpendAsk};
 use super::*;
 use crate::chat::usage::Usage;
-use crate::team::{CallId, RouteName, UpstreamName};
+use crate::team::{CallId, RouteName, TeamName, UpstreamName};
 
 mod away;
 mod chance;
 mod crash;
 mod keys;
 mod kill;
+mod verified;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -103,8 +105,13 @@ fn ask(ceiling: i64, budgets: &[Budget]) -> HoldAsk {
     HoldAsk { entry_draft, ceiling, budgets: budgets.into() }
 }
 
+/// Books in this process do not wait.
+fn hold_now(ledger: &Ledger, ask: HoldAsk) -> Result<Hold, HoldError> {
+    ledger.hold(ask).now_or_never().expect("books in this process do not wait")
+}
+
 fn per_day(nanos: i64) -> [Budget; 1] {
-    [Budget { usd: NanoUsd::new(nanos), per: Window::Day, on_exceed: OnExceed::Refuse }]
+    [Budget::new(NanoUsd::new(nanos), Window::Day)]
 }
 
 fn send(hold: &mut Hold) {
@@ -123,7 +130,7 @@ fn used(output: u64) -> Usage {
 #[tokio::test]
 async fn a_posted_call_has_one_row_with_all_its_fields() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
     let entry = Entry {
         user: Some("u1".to_owned()),
@@ -146,18 +153,18 @@ async fn a_posted_call_has_one_row_with_all_its_fields() {
 #[tokio::test]
 async fn a_hold_within_the_budget_is_granted_and_one_nano_dollar_over_is_refused() {
     let book = Book::new().await;
-    let first = book.ledger.hold(ask(60, &per_day(100))).unwrap();
+    let first = hold_now(&book.ledger, ask(60, &per_day(100))).unwrap();
 
-    let over = book.ledger.hold(ask(41, &per_day(100))).unwrap_err();
-    let at = book.ledger.hold(ask(40, &per_day(100))).unwrap();
+    let over = hold_now(&book.ledger, ask(41, &per_day(100))).unwrap_err();
+    let at = hold_now(&book.ledger, ask(40, &per_day(100))).unwrap();
 
     let HoldError::BudgetExceeded { limit, spent, held, resets_at_ms, .. } = over else {
         panic!("refused for another reason: {over}");
     };
     assert_eq!((limit.get(), spent.get(), held.get()), (100, 0, 60));
     assert_eq!(resets_at_ms, Window::Day.bounds_ms(NOW_MS).1);
-    assert_eq!(book.ledger.remaining(&team(), &per_day(100)), Some(NanoUsd::ZERO));
-    assert_eq!(book.ledger.remaining(&team(), &[]), None);
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &per_day(100)), Some(NanoUsd::ZERO));
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &[]), None);
     drop((first, at));
     book.close().await;
 }
@@ -166,9 +173,9 @@ async fn a_hold_within_the_budget_is_granted_and_one_nano_dollar_over_is_refused
 async fn a_hold_never_sent_is_released_without_a_row() {
     let book = Book::new().await;
 
-    drop(book.ledger.hold(ask(100, &per_day(100))).unwrap());
+    drop(hold_now(&book.ledger, ask(100, &per_day(100))).unwrap());
 
-    assert_eq!(book.ledger.remaining(&team(), &per_day(100)), Some(NanoUsd::new(100)));
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &per_day(100)), Some(NanoUsd::new(100)));
     assert_eq!(book.rows().await, []);
     book.close().await;
 }
@@ -176,7 +183,7 @@ async fn a_hold_never_sent_is_released_without_a_row() {
 #[tokio::test]
 async fn a_voided_call_keeps_its_row_and_costs_nothing() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
     let entry = Entry { outcome: Outcome::UpstreamError, ..ended(&hold, 77) };
 
@@ -191,7 +198,7 @@ async fn a_voided_call_keeps_its_row_and_costs_nothing() {
 #[tokio::test]
 async fn a_client_that_hangs_up_mid_stream_posts_what_was_metered() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
     hold.progress(used(5), NanoUsd::new(30));
     hold.progress(used(6), NanoUsd::new(20));
@@ -210,7 +217,7 @@ async fn a_client_that_hangs_up_mid_stream_posts_what_was_metered() {
 #[tokio::test]
 async fn a_client_that_hangs_up_before_the_first_byte_is_voided() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
 
     drop(hold);
@@ -223,7 +230,7 @@ async fn a_client_that_hangs_up_before_the_first_byte_is_voided() {
 #[tokio::test]
 async fn a_hold_may_end_on_another_thread_and_outlive_the_book_it_came_from() {
     let book = Book::new().await;
-    let mut hold = book.ledger.clone().hold(ask(10, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger.clone(), ask(10, &[])).unwrap();
 
     std::thread::spawn(move || {
         send(&mut hold);
@@ -239,22 +246,22 @@ async fn a_hold_may_end_on_another_thread_and_outlive_the_book_it_came_from() {
 #[tokio::test]
 async fn a_call_dearer_than_its_ceiling_is_charged_in_full() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(10, &per_day(10))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(10, &per_day(10))).unwrap();
     send(&mut hold);
     let entry = ended(&hold, 15);
 
     hold.post(entry);
 
     assert_eq!(book.ledger.balance(&team(), Window::Day).spent, NanoUsd::new(15));
-    assert!(book.ledger.hold(ask(0, &per_day(10))).is_err());
-    assert_eq!(book.ledger.remaining(&team(), &per_day(10)), Some(NanoUsd::ZERO));
+    assert!(hold_now(&book.ledger, ask(0, &per_day(10))).is_err());
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &per_day(10)), Some(NanoUsd::ZERO));
     book.close().await;
 }
 
 #[tokio::test]
 async fn the_call_keeps_its_id_team_and_time_whatever_the_entry_says() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(10, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(10, &[])).unwrap();
     send(&mut hold);
     let expected = (hold.draft().id, hold.draft().ts_ms, team());
     let stray = Entry { id: next_id(), ts_ms: 5, team: TeamName::from("other"), ..ended(&hold, 1) };
@@ -269,7 +276,7 @@ async fn the_call_keeps_its_id_team_and_time_whatever_the_entry_says() {
 #[tokio::test]
 async fn an_unpriced_call_is_counted_and_not_charged() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(10, &per_day(10))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(10, &per_day(10))).unwrap();
     send(&mut hold);
     let entry = Entry { cost: None, ..ended(&hold, 0) };
 
@@ -355,7 +362,7 @@ async fn a_hundred_callers_at_the_edge_never_overspend_the_budget() {
     std::thread::scope(|threads| {
         for _ in 0..100 {
             threads.spawn(|| {
-                let Ok(mut hold) = book.ledger.hold(ask(17, &budgets)) else { return };
+                let Ok(mut hold) = hold_now(&book.ledger, ask(17, &budgets)) else { return };
                 send(&mut hold);
                 let entry = ended(&hold, 17);
                 hold.post(entry);

@@ -37,7 +37,7 @@ impl Admitted {
     }
 }
 
-pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
+pub(super) async fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
     let live = gateway.live();
     let key = call.options.key.as_ref().map(ExposeSecret::expose_secret);
     let caller = live.key_ring().admit(key, call.ts_ms)?;
@@ -46,7 +46,8 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<Admitted> {
         return Err(Error::route_not_allowed(route));
     }
     live.config.catalog.find(route)?;
-    let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, likely_tokens(&call.request))?;
+    let n_tokens = likely_tokens(&call.request);
+    let pass = gateway.limiter.admit(&caller.team.name, &caller.team.limits, n_tokens).await?;
     let assignment = assign(&live, &caller, call);
     let canonical = canonical(&caller, call, &assignment);
     call.mark(Stage::Admitted);

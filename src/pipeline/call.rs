@@ -46,8 +46,10 @@ impl Call {
         self.began.elapsed()
     }
 
+    /// Cut to a length that may be kept, whoever wrote it; nobody where it is empty.
     pub fn user(&self) -> Option<&str> {
-        self.options.user.as_deref().or(self.request.user.as_deref())
+        let named = self.options.user.as_deref().or(self.request.user.as_deref());
+        named.map(cut).filter(|user| !user.is_empty())
     }
 }
 
@@ -112,7 +114,12 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 fn label(value: &str) -> String {
-    value.trim().chars().take(MAX_LABEL_CHARS).collect()
+    cut(value).to_owned()
+}
+
+fn cut(value: &str) -> &str {
+    let value = value.trim();
+    value.char_indices().nth(MAX_LABEL_CHARS).map_or(value, |(end, _)| &value[..end])
 }
 
 fn read_tags(value: &str) -> Vec<String> {

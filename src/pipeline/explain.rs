@@ -14,7 +14,7 @@ use crate::prompt::estimate_tokens;
 use crate::routing::split::Assignment;
 
 pub async fn explain(gateway: &Gateway, call: &Call) -> Result<Value> {
-    let admitted = admit(gateway, call)?;
+    let admitted = admit(gateway, call).await?;
     let scored = score(gateway, &admitted, call).await;
     let planned = plan(gateway, &admitted, call, scored)?;
     let attempts: Vec<Value> = planned

@@ -1,15 +1,21 @@
 //! Stage 5: sets the worst-case cost aside. Only what is held may be sent.
+//!
+//! Where only a budget that leaves local answers cannot cover a call, the call is planned again among
+//! upstreams of the house's own.
+//!
+//! Invariant: the plan that is handed back is the one that the money is held for.
 
 use std::sync::Arc;
 
 use super::admit::Admitted;
 use super::call::Call;
-use super::plan::Planned;
+use super::plan::{Planned, plan_local};
 use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
+use crate::ledger::budget::{Budget, OnExceed, Payer};
 use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
-use crate::ledger::{Hold, HoldAsk};
+use crate::ledger::{Hold, HoldAsk, HoldError};
 
 /// Money set aside for a planned call: the leave to send it.
 #[derive(Debug)]
@@ -18,13 +24,44 @@ pub(super) struct Held {
     pub(super) hold: Hold,
 }
 
-pub(super) fn hold(
+pub(super) async fn hold(
     gateway: &Gateway,
+    admitted: &Admitted,
+    call: &Call,
+    planned: Planned,
+    cache: CacheOutcome,
+) -> Result<(Planned, Held)> {
+    let budgets = Arc::clone(&admitted.caller.budgets);
+    let of_hold = |refused: &HoldError| Error::of_hold(refused, gateway.clock.now_ms());
+    let refused = match gateway.ledger.hold(ask(admitted, call, &planned, cache, budgets)).await {
+        Ok(hold) => {
+            call.mark(Stage::Held);
+            return Ok((planned, Held { hold }));
+        }
+        Err(refused) => refused,
+    };
+    let HoldError::BudgetExceeded { on_exceed: OnExceed::LocalOnly, .. } = &refused else {
+        call.mark(Stage::Held);
+        return Err(of_hold(&refused));
+    };
+    let Some(planned) = plan_local(gateway, admitted, call, planned.scored, refused.to_string()) else {
+        return Err(of_hold(&refused));
+    };
+    let is_left = |budget: &&Budget| budget.on_exceed != OnExceed::LocalOnly;
+    let others = admitted.caller.budgets.iter().filter(is_left).cloned().collect();
+    let held = gateway.ledger.hold(ask(admitted, call, &planned, cache, others)).await;
+    call.mark(Stage::Held);
+    let hold = held.map_err(|refused| of_hold(&refused))?;
+    Ok((planned, Held { hold }))
+}
+
+fn ask(
     admitted: &Admitted,
     call: &Call,
     planned: &Planned,
     cache: CacheOutcome,
-) -> Result<Held> {
+    budgets: Arc<[Budget]>,
+) -> HoldAsk {
     let mut entry_draft = draft(admitted, call);
     entry_draft.score = planned.scored.map(|scored| scored.score);
     entry_draft.score_source = planned.scored.map(|scored| scored.source.as_str().to_owned());
@@ -34,11 +71,7 @@ pub(super) fn hold(
     entry_draft.path = AnswerPath::Upstream;
     // What a crash would post; `None` where a model without a price is metered as null.
     entry_draft.cost = planned.plan.first.ceiling.map(|_| planned.plan.ceiling);
-    let budgets = Arc::clone(&admitted.caller.team.budgets);
-    let ask = HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets };
-    let held = gateway.ledger.hold(ask).map(|hold| Held { hold });
-    call.mark(Stage::Held);
-    held.map_err(|refused| Error::of_hold(&refused, gateway.clock.now_ms()))
+    HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets }
 }
 
 /// The row of a call, as far as it is known before anything answers.
@@ -54,4 +87,10 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
         entry.arm = Some(assigned.arm().name.to_string());
     }
     entry
+}
+
+/// Whose money the call spends.
+pub(super) fn payer(admitted: &Admitted, call: &Call) -> Payer {
+    let (team, key) = (admitted.caller.team.name.clone(), admitted.caller.key.clone());
+    Payer { team, key, user: call.user().map(Arc::from) }
 }

@@ -9,7 +9,7 @@ use crate::complexity::Scored;
 use crate::error::Result;
 use crate::gateway::Gateway;
 use crate::prompt::most_input_tokens;
-use crate::routing::{Facts, Plan, decide};
+use crate::routing::{Facts, Plan, Reason, decide};
 use crate::team::UpstreamName;
 
 /// A plan and the score it was made from.
@@ -24,6 +24,35 @@ pub(super) fn plan(
     admitted: &Admitted,
     call: &Call,
     scored: Option<Scored>,
+) -> Result<Planned> {
+    plan_among(gateway, admitted, call, scored, Among::All)
+}
+
+/// The plan of a call that a budget leaves only answers of the house's own, and `why`; none if there are none.
+pub(super) fn plan_local(
+    gateway: &Gateway,
+    admitted: &Admitted,
+    call: &Call,
+    scored: Option<Scored>,
+    why: String,
+) -> Option<Planned> {
+    let mut planned = plan_among(gateway, admitted, call, scored, Among::Local).ok()?;
+    planned.plan.reason = Reason::OnlyLocal { why };
+    Some(planned)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Among {
+    All,
+    Local,
+}
+
+fn plan_among(
+    gateway: &Gateway,
+    admitted: &Admitted,
+    call: &Call,
+    scored: Option<Scored>,
+    among: Among,
 ) -> Result<Planned> {
     let config = &admitted.live.config;
     let tripped: BTreeSet<UpstreamName> = gateway.tripped(&admitted.live);
@@ -46,6 +75,7 @@ pub(super) fn plan(
         prices: &config.prices,
         own_prices: &own_prices,
         unknown_price: config.pricing.unknown_price,
+        only_local: among == Among::Local,
         now_ms: call.ts_ms,
     };
     let plan = decide(&config.catalog, admitted.route(call)?, &facts)?;

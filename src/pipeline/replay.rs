@@ -8,7 +8,7 @@ use futures_util::stream;
 
 use super::admit::Admitted;
 use super::call::Call;
-use super::hold::draft;
+use super::hold::{draft, payer};
 use super::meter::{baseline_cost, emit_ended};
 use super::reply::{Facts, Reply, ReplyBody};
 use super::stream::frame;
@@ -32,8 +32,7 @@ pub(super) fn replay(gateway: &Gateway, mut admitted: Admitted, call: &Call, hit
     emit_ended(&entry, call.age());
     let mut facts = Facts::of(&entry);
     facts.age_s = Some(hit.age_s);
-    facts.budget_remaining =
-        gateway.ledger.remaining(&admitted.caller.team.name, &admitted.caller.team.budgets);
+    facts.tell_budgets(&gateway.ledger, &payer(&admitted, call), &admitted.caller.budgets);
     facts.requests = admitted.pass.requests;
     facts.tokens = admitted.pass.tokens;
     Ok(Reply { facts, body })

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::admission::RateState;
+use crate::ledger::Ledger;
+use crate::ledger::budget::{Budget, Payer};
 use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
 use crate::money::NanoUsd;
 use crate::team::TierName;
@@ -40,6 +42,8 @@ pub struct Facts {
     pub n_attempts: u32,
     pub overhead: Duration,
     pub budget_remaining: Option<NanoUsd>,
+    /// Budgets past their soft line, the fullest first.
+    pub budget_warning: Option<String>,
     pub requests: Option<RateState>,
     pub tokens: Option<RateState>,
 }
@@ -61,9 +65,17 @@ impl Facts {
             n_attempts: entry.attempts,
             overhead: Duration::from_micros(entry.overhead_us),
             budget_remaining: None,
+            budget_warning: None,
             requests: None,
             tokens: None,
         }
+    }
+
+    /// Adds how the caller's budgets stand.
+    pub(super) fn tell_budgets(&mut self, ledger: &Ledger, payer: &Payer, budgets: &[Budget]) {
+        self.budget_remaining = ledger.remaining(payer, budgets);
+        let warnings: Vec<String> = ledger.warnings(payer, budgets).iter().map(ToString::to_string).collect();
+        self.budget_warning = (!warnings.is_empty()).then(|| warnings.join(", "));
     }
 
     /// The facts of an answer that is still being given: its cost is not known yet.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::admit::Admitted;
 use super::call::Call;
 use super::dispatch::Answered;
+use super::hold::payer;
 use super::lookup::Filling;
 use super::meter::Meter;
 use super::reply::{Facts, Reply, ReplyBody};
@@ -27,7 +28,7 @@ pub(super) fn settle(
     fill: Filling,
     answered: Answered,
 ) -> Reply {
-    let team = Arc::clone(&admitted.caller.team);
+    let (payer, budgets) = (payer(&admitted, &call), Arc::clone(&admitted.caller.budgets));
     let (requests, tokens) = (admitted.pass.requests, admitted.pass.tokens);
     // Whoever could not be asked now may be able to answer the next time.
     let fill = if answered.answer.is_declined() { Filling::Bypass } else { fill };
@@ -49,7 +50,7 @@ pub(super) fn settle(
     };
     reply.facts.requests = requests;
     reply.facts.tokens = tokens;
-    reply.facts.budget_remaining = gateway.ledger.remaining(&team.name, &team.budgets);
+    reply.facts.tell_budgets(&gateway.ledger, &payer, &budgets);
     reply
 }
 

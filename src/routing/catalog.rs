@@ -76,6 +76,8 @@ pub struct UpstreamFacts {
     pub off: Option<String>,
     /// Its calls cost nothing that is metered per token.
     pub free: bool,
+    /// It answers on the house's own machine.
+    pub is_local: bool,
     pub embeddings_only: bool,
     pub vision: bool,
     pub tools: bool,

@@ -56,6 +56,7 @@ struct Case {
     max_cost: Option<NanoUsd>,
     n_prompts: u64,
     unknown_price: UnknownPrice,
+    only_local: bool,
 }
 
 impl Case {
@@ -72,6 +73,7 @@ impl Case {
             max_cost: None,
             n_prompts: 1,
             unknown_price: UnknownPrice::Refuse,
+            only_local: false,
         }
     }
 
@@ -92,6 +94,7 @@ impl Case {
             prices: &self.prices,
             own_prices: &self.own_prices,
             unknown_price: self.unknown_price,
+            only_local: self.only_local,
             now_ms: 1_800_000_000_000,
         };
         decide(&self.catalog, self.catalog.find(&RouteName::from(route))?, &facts)

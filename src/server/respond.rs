@@ -88,6 +88,7 @@ fn write_facts(headers: &mut HeaderMap, facts: &Facts) {
     put("x-stiver-attempts", (facts.n_attempts > 0).then(|| facts.n_attempts.to_string()));
     put("x-stiver-overhead-ms", Some(format!("{:.3}", facts.overhead.as_secs_f64() * 1_000.0)));
     put("x-stiver-budget-remaining-usd", facts.budget_remaining.map(|left| left.to_string()));
+    put("x-stiver-budget-warning", facts.budget_warning.clone());
     put("age", facts.age_s.map(|age_s| age_s.to_string()));
     for (what, state) in [("requests", facts.requests), ("tokens", facts.tokens)] {
         if let Some(state) = state {

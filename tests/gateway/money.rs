@@ -1,10 +1,11 @@
 //! What the book says against what the upstream charges, to the nano-dollar.
 //!
-//! The fake's bill is computed by code of its own. Budgets stand in `money/budgets.rs`, calls that end
-//! early in `money/early_ends.rs`.
+//! The fake's bill is computed by code of its own. Budgets stand in `money/budgets.rs` and `money/soft.rs`, calls that
+//! end early in `money/early_ends.rs`.
 
 mod budgets;
 mod early_ends;
+mod soft;
 
 use futures_util::StreamExt;
 use futures_util::stream::iter;

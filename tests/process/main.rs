@@ -11,6 +11,7 @@ mod crash;
 mod dashboard;
 mod edge;
 pub mod harness;
+mod replicas;
 mod sdks;
 pub mod sockets;
 mod splits;
@@ -20,3 +21,6 @@ pub mod fake_upstream;
 
 #[path = "../services/postgres.rs"]
 mod postgres;
+
+#[path = "../services/redis.rs"]
+mod redis_server;

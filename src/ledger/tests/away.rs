@@ -22,7 +22,7 @@ impl Away {
 }
 
 fn call(ledger: &Ledger, cost: i64) -> Result<Posted, HoldError> {
-    let mut hold = ledger.hold(ask(cost, &[]))?;
+    let mut hold = hold_now(ledger, ask(cost, &[]))?;
     send(&mut hold);
     let entry = ended(&hold, cost);
     Ok(hold.post(entry))
@@ -49,7 +49,7 @@ async fn rows_posted_while_the_database_is_away_are_all_there_afterwards() {
 async fn a_full_journal_refuses_new_calls_and_takes_them_again_once_it_is_written() {
     let book = Book::with(|config| config.max_journal_bytes = 64 << 10).await;
     let away = Away::take(&book).await;
-    let mut in_flight = book.ledger.hold(ask(1, &[])).unwrap();
+    let mut in_flight = hold_now(&book.ledger, ask(1, &[])).unwrap();
 
     let mut n_posted = 0;
     let refused = loop {
@@ -94,7 +94,7 @@ async fn closing_without_a_database_leaves_the_rows_for_the_next_start() {
 #[tokio::test]
 async fn a_row_that_the_journal_cannot_take_goes_to_the_database_directly() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(10, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(10, &[])).unwrap();
     send(&mut hold);
     let too_large = Entry { tags: vec!["x".repeat(2 << 20)], ..ended(&hold, 10) };
 
@@ -114,13 +114,13 @@ async fn a_call_that_cannot_be_journalled_is_not_sent() {
     let book = Book::new().await;
     let mut ask = ask(10, &per_day(10));
     ask.entry_draft.tags = vec!["x".repeat(2 << 20)];
-    let mut hold = book.ledger.hold(ask).unwrap();
+    let mut hold = hold_now(&book.ledger, ask).unwrap();
 
     let refused = hold.sent(&UpstreamName::from("large"), "gpt", 1);
 
     assert!(matches!(refused, Err(HoldError::JournalFailed(_))));
     drop(hold);
     assert_eq!(book.rows().await, []);
-    assert_eq!(book.ledger.remaining(&team(), &per_day(10)), Some(NanoUsd::new(10)));
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &per_day(10)), Some(NanoUsd::new(10)));
     book.close().await;
 }

@@ -81,7 +81,7 @@ impl Model {
 
 fn hold(book: &Book, model: &mut Model, ceiling: i64) {
     let fits = model.spent() + model.held() + ceiling <= LIMIT;
-    let granted = book.ledger.hold(ask(ceiling, &per_day(LIMIT)));
+    let granted = hold_now(&book.ledger, ask(ceiling, &per_day(LIMIT)));
     assert_eq!(granted.is_ok(), fits, "{granted:?}");
     if let Ok(hold) = granted {
         model.flights.push(Flight { hold, ceiling, is_sent: false, metered: None, journalled: None });

@@ -32,19 +32,19 @@ pub(super) async fn crash(book: Book, holds: Vec<Hold>) -> Book {
 #[tokio::test]
 async fn a_crash_before_sending_leaves_no_row() {
     let book = Book::new().await;
-    let hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
 
     let book = crash(book, vec![hold]).await;
 
     assert_eq!(book.rows().await, []);
-    assert_eq!(book.ledger.remaining(&team(), &per_day(100)), Some(NanoUsd::new(100)));
+    assert_eq!(book.ledger.remaining(&Payer::of_team(&team()), &per_day(100)), Some(NanoUsd::new(100)));
     book.close().await;
 }
 
 #[tokio::test]
 async fn a_crash_after_sending_charges_the_ceiling() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
 
     let book = crash(book, vec![hold]).await;
@@ -59,7 +59,7 @@ async fn a_crash_after_sending_charges_the_ceiling() {
 #[tokio::test]
 async fn a_crash_mid_stream_charges_what_was_last_journalled() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &per_day(100))).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &per_day(100))).unwrap();
     send(&mut hold);
     hold.progress(used(1), NanoUsd::new(1));
     book.clock.advance(249);
@@ -79,7 +79,7 @@ async fn a_crash_mid_stream_charges_what_was_last_journalled() {
 #[tokio::test]
 async fn a_crash_between_attempts_names_the_last_one() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &[])).unwrap();
     send(&mut hold);
     hold.sent(&UpstreamName::from("spare"), "claude", 2).unwrap();
 
@@ -94,7 +94,7 @@ async fn a_crash_between_attempts_names_the_last_one() {
 async fn a_crash_in_a_further_attempt_charges_the_ceiling_until_that_one_is_metered() {
     for (is_metered, cost) in [(false, 100), (true, 31)] {
         let book = Book::new().await;
-        let mut hold = book.ledger.hold(ask(100, &[])).unwrap();
+        let mut hold = hold_now(&book.ledger, ask(100, &[])).unwrap();
         send(&mut hold);
         hold.progress(used(1), NanoUsd::new(30));
         hold.sent(&UpstreamName::from("spare"), "claude", 2).unwrap();
@@ -114,7 +114,7 @@ async fn an_unpriced_call_that_crashes_stays_unpriced() {
     let book = Book::new().await;
     let mut unpriced = ask(0, &[]);
     unpriced.entry_draft.cost = None;
-    let mut hold = book.ledger.hold(unpriced).unwrap();
+    let mut hold = hold_now(&book.ledger, unpriced).unwrap();
     send(&mut hold);
 
     let book = crash(book, vec![hold]).await;
@@ -126,7 +126,7 @@ async fn an_unpriced_call_that_crashes_stays_unpriced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_open_across_many_journal_files_is_still_posted_after_a_crash() {
     let book = Book::with(|config| config.segment_bytes = 4 << 10).await;
-    let mut hold = book.ledger.hold(ask(100, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &[])).unwrap();
     send(&mut hold);
     hold.progress(used(9), NanoUsd::new(60));
     for _ in 0..100 {
@@ -150,7 +150,7 @@ async fn a_call_open_across_many_journal_files_is_still_posted_after_a_crash() {
 #[tokio::test]
 async fn recovering_twice_from_the_same_journal_changes_nothing() {
     let book = Book::new().await;
-    let mut hold = book.ledger.hold(ask(100, &[])).unwrap();
+    let mut hold = hold_now(&book.ledger, ask(100, &[])).unwrap();
     send(&mut hold);
     let (_dir, config) = disk_now(&book).await;
     let saved = tempfile::tempdir().unwrap();

@@ -43,7 +43,7 @@ fn call_for_ever(ledger: &Ledger) {
     for cost in 0.. {
         let mut ask = ask(1_000, &[]);
         ask.entry_draft.id = CallId::new(NOW_MS, rand::random());
-        let mut hold = ledger.hold(ask).unwrap();
+        let mut hold = hold_now(ledger, ask).unwrap();
         let id = hold.draft().id;
         send(&mut hold);
         say(&format!("sent {id}\n"));

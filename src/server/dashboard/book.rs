@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::budgets::Standing;
 use super::range::{Ask, Grain, Span};
 use crate::gateway::{Gateway, Live};
+use crate::ledger::budget::{Budget, Of};
 use crate::ledger::entry::Entry;
 use crate::ledger::report::{
     By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
@@ -19,6 +20,8 @@ use crate::team::{CallId, RouteName, TeamName};
 
 /// Calls on one page of the list.
 pub(super) const N_CALLS: u32 = 50;
+/// Keys or users told of a budget that each of them has.
+const N_SUBJECTS: usize = 3;
 /// Who was silent for longer is found by a link or by name; all names would cost a look at every sum.
 const N_DAYS_OF_NAMES: i64 = 7;
 
@@ -172,12 +175,36 @@ impl<'a> Book<'a> {
         Ok(found.filter(|entry| self.viewer.may_see(&entry.team)))
     }
 
-    /// How the budgets of the page's team, or of all teams, stand.
-    pub(super) fn budgets(&self) -> Vec<Standing> {
-        let teams = self.live.config.teams.values();
+    /// How the budgets of the page's team, or of all teams, stand. Of a budget that each key or each user has
+    /// for itself, the dearest of them are told.
+    pub(super) async fn budgets(&self) -> Read<Vec<Standing>> {
+        let ring = self.live.key_ring();
         let is_asked = |name: &TeamName| self.team().is_none_or(|only| name == only);
-        let shown = teams.filter(|team| is_asked(&team.name) && self.viewer.may_see(&team.name));
-        shown.flat_map(|team| Standing::of_team(self.gateway, team, self.now_ms)).collect()
+        let mut standings = Vec::new();
+        for team in ring.teams().filter(|team| is_asked(&team.name) && self.viewer.may_see(&team.name)) {
+            for budget in team.budgets.iter() {
+                for name in self.subjects(&team.name, budget).await? {
+                    let (gateway, now_ms) = (self.gateway, self.now_ms);
+                    standings.push(Standing::read(gateway, &team.name, budget, &name, now_ms).await);
+                }
+            }
+        }
+        Ok(standings)
+    }
+
+    /// Whose balances of a budget are worth telling.
+    async fn subjects(&self, team: &TeamName, budget: &Budget) -> Read<Vec<String>> {
+        let by = match budget.of {
+            Of::Team => return Ok(vec![String::new()]),
+            Of::EachKey => By::Key,
+            Of::EachUser => By::User,
+        };
+        let span = budget.calendar().span(self.now_ms);
+        let filter = Filter { team: Some(team.clone()), ..Filter::default() };
+        let ask = SpendAsk { filter, ..SpendAsk::over(&[by], span.start_ms, span.end_ms) };
+        let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
+        let names = rows.into_iter().filter_map(|row| row.names.into_iter().next());
+        Ok(names.filter(|name| !name.is_empty()).take(N_SUBJECTS).collect())
     }
 }
 

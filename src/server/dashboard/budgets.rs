@@ -1,14 +1,16 @@
 //! How budgets stand, and when they will be used up if spending goes on as it did.
 //!
-//! The one place of the dashboard that reads budgets: another kind of budget is added in [`Standing::of_team`].
-//! The forecast is pure and simple on purpose: the window's average so far, so that anybody can check it.
+//! The one place of the dashboard that reads balances. The forecast is pure and simple on purpose: the
+//! window's average so far, so that anybody can check it.
 //!
 //! Invariants: money that is held counts as spent; nothing is forecast from too little of a window.
 
-use crate::admission::Team;
+use std::sync::Arc;
+
 use crate::gateway::Gateway;
-use crate::ledger::budget::{Budget, OnExceed, Window};
+use crate::ledger::budget::{Balance, Budget, Of, OnExceed, Payer, Window};
 use crate::money::NanoUsd;
+use crate::team::{KeyId, TeamName};
 
 /// Of a window must have passed before it says something of the rest: one part in fifty.
 const LEAST_SHARE: i64 = 50;
@@ -19,14 +21,27 @@ pub(super) struct Standing {
     /// Whose it is, as it is shown.
     pub(super) owner: String,
     pub(super) team: String,
+    /// Whether the team shares it, or a key or a user has it for itself.
+    pub(super) of: Of,
     pub(super) limit: NanoUsd,
     pub(super) used: NanoUsd,
-    /// Of what is used: set aside for calls that have not ended.
-    pub(super) held: NanoUsd,
     pub(super) per: Window,
+    /// Whose calendar counts, as it is shown.
+    pub(super) zone: String,
     pub(super) on_exceed: OnExceed,
     pub(super) from_ms: i64,
     pub(super) to_ms: i64,
+}
+
+/// Whose balance of a budget is asked for: the team's own with an empty name, else a key's or a user's.
+pub(super) fn payer(team: &TeamName, of: Of, name: &str) -> Payer {
+    let mut payer = Payer::of_team(team);
+    match of {
+        Of::Team => {}
+        Of::EachKey => payer.key = Some(KeyId::from(name)),
+        Of::EachUser => payer.user = Some(Arc::from(name)),
+    }
+    payer
 }
 
 /// What will become of a budget.
@@ -45,23 +60,38 @@ pub(super) enum Outlook {
 }
 
 impl Standing {
-    pub(super) fn of_team(gateway: &Gateway, team: &Team, now_ms: i64) -> Vec<Self> {
-        let standing = |budget: &Budget| {
-            let balance = gateway.ledger.balance(&team.name, budget.per);
-            let (from_ms, _) = budget.per.bounds_ms(now_ms);
-            Self {
-                owner: team.name.to_string(),
-                team: team.name.to_string(),
-                limit: budget.usd,
-                used: balance.spent.saturating_add(balance.held),
-                held: balance.held,
-                per: budget.per,
-                on_exceed: budget.on_exceed,
-                from_ms,
-                to_ms: balance.resets_at_ms,
-            }
+    /// All replicas together; where the others cannot be asked, as this one last heard of the team.
+    pub(super) async fn read(
+        gateway: &Gateway,
+        team: &TeamName,
+        budget: &Budget,
+        name: &str,
+        now_ms: i64,
+    ) -> Self {
+        let of_all = gateway.ledger.balance_of_all(&payer(team, budget.of, name), budget).await;
+        let balance = of_all.unwrap_or_else(|_| gateway.ledger.balance(team, budget.per));
+        Self::new(team, budget, name, (balance, now_ms))
+    }
+
+    fn new(team: &TeamName, budget: &Budget, name: &str, (balance, now_ms): (Balance, i64)) -> Self {
+        let owner = match budget.of {
+            Of::Team => team.to_string(),
+            Of::EachKey => format!("{team} / key {name}"),
+            Of::EachUser => format!("{team} / {name}"),
         };
-        team.budgets.iter().map(standing).collect()
+        let span = budget.calendar().span(now_ms);
+        Self {
+            owner,
+            team: team.to_string(),
+            of: budget.of,
+            limit: budget.usd,
+            used: balance.spent.saturating_add(balance.held),
+            per: budget.per,
+            zone: budget.time_zone.name().to_owned(),
+            on_exceed: budget.on_exceed,
+            from_ms: span.start_ms,
+            to_ms: span.end_ms,
+        }
     }
 
     pub(super) fn left(&self) -> NanoUsd {
@@ -97,9 +127,10 @@ mod tests {
         Standing {
             owner: "search".to_owned(),
             team: "search".to_owned(),
+            of: Of::Team,
+            zone: "UTC".to_owned(),
             limit: NanoUsd::new(limit),
             used: NanoUsd::new(used),
-            held: NanoUsd::ZERO,
             per: Window::Month,
             on_exceed: OnExceed::Refuse,
             from_ms: 0,

@@ -10,7 +10,7 @@ use super::parts::{Tile, card, change, no_calls, tiles};
 use super::range::{Preset, Range, Span};
 use super::series::{self, by_column, cost, n_calls, n_hits, percent_of_calls, steady};
 use super::teams::budget_table;
-use crate::ledger::budget::Window;
+use crate::ledger::budget::{Of, Window};
 use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
 
@@ -23,6 +23,7 @@ struct Figures {
     by_day: Vec<SpendRow>,
     latency: Vec<LatencyRow>,
     latency_by_time: Vec<LatencyRow>,
+    budgets: Vec<Standing>,
 }
 
 impl Figures {
@@ -31,14 +32,15 @@ impl Figures {
         let by = [if book.team().is_some() { By::Route } else { By::Team }, By::Path];
         let month = Range::Preset(Preset::Month).span(book.now_ms);
         let recent = Span { from_ms: month.from_ms.min(month.to_ms - 2 * DAY_MS), ..month };
-        let (rows, before, by_day, latency, latency_by_time) = tokio::try_join!(
+        let (rows, before, by_day, latency, latency_by_time, budgets) = tokio::try_join!(
             book.by_time(&by),
             book.total_in(book.span.before()),
             book.by_day(recent),
             book.latency(None),
             book.latency(Some(book.latency_step())),
+            book.budgets(),
         )?;
-        Ok(Self { rows, before, by_day, latency, latency_by_time })
+        Ok(Self { rows, before, by_day, latency, latency_by_time, budgets })
     }
 
     /// What was spent on the day that began so many days before today.
@@ -81,7 +83,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
                 (latency_chart(book, &figures, &names))
             }
         }
-        (budgets_card(book))
+        (budgets_card(book, &figures.budgets))
     })
 }
 
@@ -97,8 +99,8 @@ fn spent_today(book: &Book<'_>, figures: &Figures, columns: &[Sums]) -> Tile<'st
 
 fn spent_this_month(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
     let spent = figures.spent_this_month(book);
-    let monthly: Vec<_> =
-        book.budgets().into_iter().filter(|standing| standing.per == Window::Month).collect();
+    let is_monthly = |standing: &&Standing| standing.per == Window::Month && standing.of == Of::Team;
+    let monthly: Vec<Standing> = figures.budgets.iter().filter(is_monthly).cloned().collect();
     let limit: NanoUsd =
         monthly.iter().map(|standing| standing.limit).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
     let used: NanoUsd =
@@ -305,10 +307,9 @@ fn values_at(book: &Book<'_>, rows: &[LatencyRow], value: fn(&LatencyRow) -> f64
     values
 }
 
-fn budgets_card(book: &Book<'_>) -> Markup {
-    let budgets = book.budgets();
+fn budgets_card(book: &Book<'_>, budgets: &[Standing]) -> Markup {
     html! { @if !budgets.is_empty() {
-        (card("Budgets", "What is held for open calls counts as used. The forecast is this window's average so far.", &budget_table(book, &budgets)))
+        (card("Budgets", "What is held for open calls counts as used. The forecast is this window's average so far.", &budget_table(book, budgets)))
     } }
 }
 

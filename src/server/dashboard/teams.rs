@@ -10,7 +10,7 @@ use super::parts::{card, no_calls};
 use super::range::{Grain, Span};
 use super::series::{self, cost, n_hits};
 use super::shell::Page;
-use crate::ledger::budget::{OnExceed, Window};
+use crate::ledger::budget::{Of, OnExceed, Window};
 use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -123,7 +123,7 @@ pub(super) fn budget_table(book: &Book<'_>, budgets: &[Standing]) -> Markup {
             } }
             tbody { @for standing in budgets { tr {
                 th scope="row" { a href=(link(book, Page::Teams, &book.ask.with_team(&standing.team).shared())) { (standing.owner) } }
-                td { (standing.per) }
+                td { (standing.per) @if standing.zone != "UTC" { span.under { (standing.zone) } } }
                 td.track { (meter(standing.used.as_usd(), standing.limit.as_usd(), &format!("{} used", format::percent(standing.used.as_usd(), standing.limit.as_usd())))) }
                 td.n { (usd(standing.used)) } td.n { (usd(standing.limit)) } td.n { (usd(standing.left())) }
                 td { (outlook(standing, book.now_ms)) }
@@ -150,29 +150,44 @@ fn on_exceed(what: OnExceed) -> &'static str {
     match what {
         OnExceed::Refuse => "calls are refused",
         OnExceed::LocalOnly => "local answers only",
+        OnExceed::Warn => "calls carry a warning",
     }
 }
 
 /// The budget worth drawing, and what was spent of it by day.
-struct Burned {
-    standing: Standing,
-    by_day: Vec<SpendRow>,
+enum Burned {
+    /// There is none.
+    Nothing,
+    /// There are some, but of which team is to be drawn?
+    Unchosen,
+    Drawn(Standing, Vec<SpendRow>),
 }
 
-/// The monthly budget of the page's team; without one, nothing is drawn.
-async fn burned(book: &Book<'_>) -> Read<Option<Burned>> {
-    let monthly = book.budgets().into_iter().find(|standing| standing.per == Window::Month);
-    let (Some(standing), Some(_), None) = (monthly, book.team(), &book.ask.route) else { return Ok(None) };
-    let span = Span { from_ms: standing.from_ms, to_ms: standing.to_ms, grain: Grain::Day };
-    let by_day = book.by_day(span).await?;
-    Ok(Some(Burned { standing, by_day }))
+/// The monthly budget that the page's team shares. Days of the book are days in UTC, so budgets of other
+/// calendars are not drawn.
+async fn burned(book: &Book<'_>) -> Read<Burned> {
+    let is_drawn = |standing: &Standing| {
+        standing.per == Window::Month && standing.of == Of::Team && standing.zone == "UTC"
+    };
+    let Some(standing) = book.budgets().await?.into_iter().find(is_drawn) else { return Ok(Burned::Nothing) };
+    match (book.team(), &book.ask.route) {
+        (Some(_), None) => {
+            let span = Span { from_ms: standing.from_ms, to_ms: standing.to_ms, grain: Grain::Day };
+            let by_day = book.by_day(span).await?;
+            Ok(Burned::Drawn(standing, by_day))
+        }
+        (None, _) => Ok(Burned::Unchosen),
+        (Some(_), Some(_)) => Ok(Burned::Nothing),
+    }
 }
 
-fn burn_down(book: &Book<'_>, burned: &Option<Burned>) -> Markup {
-    let Some(Burned { standing, by_day }) = burned else {
-        return html! { @if book.team().is_none() && !book.budgets().is_empty() {
-            p.hint { "Choose a team above to see how its monthly budget burns down." }
-        } };
+fn burn_down(book: &Book<'_>, burned: &Burned) -> Markup {
+    let (standing, by_day) = match burned {
+        Burned::Nothing => return html! {},
+        Burned::Unchosen => {
+            return html! { p.hint { "Choose a team above to see how its monthly budget burns down." } };
+        }
+        Burned::Drawn(standing, by_day) => (standing, by_day),
     };
     let span = Span { from_ms: standing.from_ms, to_ms: standing.to_ms, grain: Grain::Day };
     let columns = span.columns();
@@ -292,9 +307,10 @@ mod tests {
         let standing = Standing {
             owner: "a".to_owned(),
             team: "a".to_owned(),
+            of: Of::Team,
+            zone: "UTC".to_owned(),
             limit: usd(100),
             used: usd(0),
-            held: usd(0),
             per: Window::Month,
             on_exceed: OnExceed::Refuse,
             from_ms: 0,

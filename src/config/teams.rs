@@ -1,0 +1,124 @@
+//! `[teams.NAME]` and `[[keys]]`: who may ask for what, and what they may spend.
+//!
+//! Reads no other section; routes come in to be compared with.
+//!
+//! Invariants: a key's own budgets are budgets of that key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Reader;
+use crate::admission::{KeyBudgets, KeyConfig, Team, TeamConfig};
+use crate::ledger::budget::Of;
+use crate::routing::RouteConfig;
+use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName};
+
+impl Reader<'_> {
+    pub(super) fn teams(
+        &mut self,
+        teams: BTreeMap<String, TeamConfig>,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> BTreeMap<TeamName, Arc<Team>> {
+        let mut built = BTreeMap::new();
+        for (name, config) in teams {
+            let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
+            let webhook = config.webhook.filter(|url| !url.expose_secret().is_empty());
+            self.check_webhook(webhook.as_ref(), &format!("teams.{name}.webhook"));
+            for (what, limit) in config.limits.given() {
+                if limit == 0 {
+                    self.mistake(
+                        &format!("teams.{name}.limits.{what}"),
+                        "is 0, which would refuse every call; leave it out for no limit",
+                    );
+                }
+            }
+            let name = TeamName::from(&name);
+            let routes = routes.map(|routes| routes.into_iter().collect());
+            let TeamConfig { budgets, limits, .. } = config;
+            let team = Team { name: name.clone(), routes, budgets: budgets.into(), limits, webhook };
+            built.insert(name, Arc::new(team));
+        }
+        built
+    }
+
+    pub(super) fn keys(
+        &mut self,
+        keys: Vec<KeyConfig>,
+        teams: &BTreeMap<TeamName, Arc<Team>>,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> Vec<KeyRecord> {
+        let mut built: Vec<KeyRecord> = Vec::new();
+        for (idx, config) in keys.into_iter().enumerate() {
+            let at = format!("keys[{idx}]");
+            let (id, team) = (KeyId::from(&config.id), TeamName::from(&config.team));
+            if built.iter().any(|known| known.id == id) {
+                self.mistake(&format!("{at}.id"), format!("`{id}` is used twice; keep one"));
+            }
+            if !teams.contains_key(&team) {
+                self.mistake(
+                    &format!("{at}.team"),
+                    format!("`{team}` is not configured; add `[teams.{team}]`"),
+                );
+            }
+            let routes = self.known_routes(config.routes, &format!("{at}.routes"), routes);
+            match KeyHash::from_hex(&config.hash) {
+                Some(hash) => built.push(KeyRecord {
+                    name: format!("{at} of {}", self.origin),
+                    id,
+                    hash,
+                    team,
+                    routes,
+                    created_ms: 0,
+                    expires_ms: None,
+                    revoked_ms: None,
+                }),
+                None => self.mistake(
+                    &format!("{at}.hash"),
+                    "is not 64 hexadecimal digits; `stiver keys create --toml` prints it",
+                ),
+            }
+        }
+        built
+    }
+
+    /// What a key may spend is its own, whatever word for that is left out.
+    pub(super) fn key_budgets(&mut self, keys: &mut [KeyConfig]) -> KeyBudgets {
+        let mut own = KeyBudgets::new();
+        for (idx, config) in keys.iter_mut().enumerate().filter(|(_, config)| !config.budgets.is_empty()) {
+            let mut budgets = std::mem::take(&mut config.budgets);
+            for (nth, budget) in budgets.iter_mut().enumerate() {
+                if budget.of == Of::EachUser {
+                    let problem =
+                        "is `each_user`; a key's budgets are the key's, give users theirs at the team";
+                    self.mistake(&format!("keys[{idx}].budgets[{nth}].of"), problem);
+                }
+                budget.of = Of::EachKey;
+            }
+            own.insert(KeyId::from(&config.id), budgets);
+        }
+        own
+    }
+
+    pub(super) fn check_webhook(&mut self, webhook: Option<&SecretString>, at: &str) {
+        let is_http = |url: &str| url.starts_with("https://") || url.starts_with("http://");
+        if webhook.is_some_and(|url| !is_http(url.expose_secret())) {
+            self.mistake(at, "is no http(s) address");
+        }
+    }
+
+    fn known_routes(
+        &mut self,
+        named: Option<Vec<String>>,
+        at: &str,
+        routes: &BTreeMap<String, RouteConfig>,
+    ) -> Option<Vec<RouteName>> {
+        let named = named?;
+        for unknown in named.iter().filter(|name| !routes.contains_key(*name)) {
+            let known = routes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            self.mistake(at, format!("names route `{unknown}`, which is not configured; there are: {known}"));
+        }
+        Some(named.iter().map(RouteName::from).collect())
+    }
+}
