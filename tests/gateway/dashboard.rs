@@ -49,7 +49,8 @@ fn evil_row() -> Entry {
 /// Two teams with a key each, an operator, and a book in which three teams have called.
 async fn start() -> TestGateway {
     let fake = FakeUpstream::start();
-    let budget = "budgets = [{ usd = 5, per = \"month\" }]";
+    let budget = "budgets = [{ usd = 5, per = \"month\" }, { usd = 1, per = \"day\", of = \"each_user\", \
+                  time_zone = \"Europe/Berlin\", on_exceed = \"warn\" }]";
     let admin = format!("[admin]\nkey = \"{ADMIN_KEY}\"\n");
     let toml = endpoints(&fake) + &team("search", budget) + &team("support", budget) + &admin;
     let gateway = Setup::of(&toml).start().await;
@@ -105,6 +106,20 @@ async fn every_page_shows_its_viewer_what_is_his() {
         assert!(!own.text().contains("support") && !own.text().contains("script>alert"), "{page}");
         assert!(all.text().contains("support"), "{page}");
     }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn budgets_of_each_user_are_told_by_their_dearest() {
+    let gateway = start().await;
+
+    let all = as_operator(&gateway, "/dashboard/overview").await;
+    let own = as_team(&gateway, "/dashboard/overview").await;
+
+    for part in ["search / search-user", "Europe/Berlin", "calls carry a warning", "$0.0010"] {
+        assert!(own.text().contains(part), "{part} is not in {}", own.text());
+    }
+    assert!(all.text().contains("support / support-user") && !own.text().contains("support / "));
     gateway.finish().await;
 }
 
