@@ -15,9 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::fake_upstream::{FakeUpstream, SeenCall};
 use crate::harness::{Answer, Gateway, Home, Posting, ask, ask_streamed, config, within};
+use crate::postgres::PostgresServer;
 
 const N_STREAMED: usize = 200;
 const N_FINISHED: usize = 20;
+/// Kills in a run of all tests; `STIVER_TEST_KILLS` asks for more.
 const N_ROUNDS: usize = 5;
 const N_CLIENTS: usize = 24;
 
@@ -132,32 +134,73 @@ async fn load_until_killed(gateway: Gateway, lifetime: Duration, rng: &mut StdRn
     all
 }
 
-#[tokio::test]
-async fn kills_at_random_moments_lose_and_double_nothing() {
+fn n_rounds() -> usize {
+    std::env::var("STIVER_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(N_ROUNDS)
+}
+
+fn seeded() -> StdRng {
     let seed: u64 = rand::random();
     eprintln!("seed {seed}");
-    let mut rng = StdRng::seed_from_u64(seed);
+    StdRng::seed_from_u64(seed)
+}
+
+#[tokio::test]
+async fn kills_at_random_moments_lose_and_double_nothing() {
+    let mut rng = seeded();
     let fake = FakeUpstream::start();
     let home = Home::new(&config(&fake, "[ledger]\nfsync_interval_ms = 10\n"));
     let mut told = Vec::new();
 
-    for _ in 0..N_ROUNDS {
+    for _ in 0..n_rounds() {
         let gateway = home.start().await;
         let lifetime = Duration::from_millis(rng.random_range(100..900));
         told.extend(load_until_killed(gateway, lifetime, &mut rng).await);
     }
-    let book = book_after_restart(&home).await;
+
+    check_book(&fake, &home, &told).await;
+}
+
+#[tokio::test]
+async fn kills_while_postgres_comes_and_goes_lose_and_double_nothing() {
+    let Some(mut postgres) = PostgresServer::start().await else { return };
+    let mut rng = seeded();
+    let fake = FakeUpstream::start();
+    let url = postgres.database().await;
+    let ledger = format!("[ledger]\nfsync_interval_ms = 10\nurl = \"{url}\"\n");
+    let home = Home::new(&config(&fake, &ledger)).in_postgres(&url);
+    let mut told = Vec::new();
+
+    for _ in 0..n_rounds() {
+        let gateway = home.start().await;
+        let lifetime = Duration::from_millis(rng.random_range(100..900));
+        let (before, after) = (rng.random_range(0..600), rng.random_range(0..1_500));
+        let outage = async {
+            tokio::time::sleep(Duration::from_millis(before)).await;
+            postgres.stop();
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            postgres.start_again().await;
+        };
+        let (heard, ()) = tokio::join!(load_until_killed(gateway, lifetime, &mut rng), outage);
+        told.extend(heard);
+    }
+
+    check_book(&fake, &home, &told).await;
+}
+
+/// Every call that the upstream saw is in the book once, and what clients were told is what was posted.
+async fn check_book(fake: &FakeUpstream, home: &Home, told: &[Told]) {
+    let book = book_after_restart(home).await;
 
     let seen = ids_of(&fake.calls());
     eprintln!("{} calls seen, {} posted, {} told to clients", seen.len(), book.len(), told.len());
-    assert!(told.len() > N_ROUNDS, "the load is a load");
+    assert!(told.len() > n_rounds(), "the load is a load");
     let missing: Vec<_> = seen.iter().filter(|id| !book.contains_key(*id)).collect();
     assert!(missing.is_empty(), "seen by the upstream and not posted: {missing:?}");
     for posting in book.values().filter(|posting| !seen.contains(&posting.id)) {
         // Journalled, and then there was no time to send it.
         assert_eq!((posting.outcome.as_str(), posting.output_tokens), ("interrupted", 0), "{posting:?}");
     }
-    for Told { id, cost_nano_usd } in &told {
+    for Told { id, cost_nano_usd } in told {
         let posting = &book[id];
         assert_eq!((posting.outcome.as_str(), posting.cost_nano_usd), ("ok", Some(*cost_nano_usd)), "{id}");
     }

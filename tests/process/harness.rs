@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
@@ -50,6 +50,8 @@ pub fn config(fake: &FakeUpstream, more: &str) -> String {
 pub struct Home {
     folder: TempDir,
     environment: BTreeMap<&'static str, String>,
+    /// Where the book is, if not in the folder.
+    postgres: Option<String>,
 }
 
 /// What a command that ended has said.
@@ -64,7 +66,7 @@ impl Home {
     /// An empty folder.
     pub fn empty() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Self { folder, environment: BTreeMap::new() }
+        Self { folder, environment: BTreeMap::new(), postgres: None }
     }
 
     /// A folder whose `config/stiver.toml` is `config`.
@@ -79,6 +81,11 @@ impl Home {
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.insert(name, value.into());
         self
+    }
+
+    /// Keeps the book in the Postgres database at `url`, which the configuration must name.
+    pub fn in_postgres(self, url: &str) -> Self {
+        Self { postgres: Some(url.to_owned()), ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -146,13 +153,22 @@ impl Home {
     pub async fn postings(&self) -> Vec<Posting> {
         let sql = "SELECT id, outcome, path, status, cost_nano_usd, input_tokens, output_tokens \
                    FROM postings ORDER BY id";
+        if let Some(url) = &self.postgres {
+            let mut book = PgConnection::connect(url).await.expect("Postgres listens");
+            return sqlx::query_as(sql).fetch_all(&mut book).await.expect("the book has these columns");
+        }
         let mut book = self.open_book().await;
         sqlx::query_as(sql).fetch_all(&mut book).await.expect("the book has these columns")
     }
 
     /// Calls and nano-dollars as the hourly sums, from which balances are read, have them.
     pub async fn hourly_sums(&self) -> (i64, i64) {
-        let sql = "SELECT COALESCE(SUM(n_calls), 0), COALESCE(SUM(cost_nano_usd), 0) FROM team_hours";
+        let sql = "SELECT CAST(COALESCE(SUM(n_calls), 0) AS BIGINT), \
+                   CAST(COALESCE(SUM(cost_nano_usd), 0) AS BIGINT) FROM subject_hours WHERE kind = 'team'";
+        if let Some(url) = &self.postgres {
+            let mut book = PgConnection::connect(url).await.expect("Postgres listens");
+            return sqlx::query_as(sql).fetch_one(&mut book).await.expect("the book has these columns");
+        }
         let mut book = self.open_book().await;
         sqlx::query_as(sql).fetch_one(&mut book).await.expect("the book has these columns")
     }

@@ -18,5 +18,8 @@ mod splits;
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;
 
+#[path = "../services/postgres.rs"]
+mod postgres;
+
 #[path = "../services/redis.rs"]
 mod redis_server;
