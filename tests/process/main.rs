@@ -21,6 +21,5 @@ pub mod fake_upstream;
 #[path = "../services/postgres.rs"]
 mod postgres;
 
-#[expect(dead_code, reason = "these tests end it and do not start it again")]
 #[path = "../services/redis.rs"]
 mod redis_server;
