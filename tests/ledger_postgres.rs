@@ -11,7 +11,7 @@ use std::time::Duration;
 use postgres::PostgresServer;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use secrecy::SecretString;
 use stiver::chat::Usage;
 use stiver::clock::Clock;
@@ -46,64 +46,67 @@ fn name(prefix: &'static str, n: usize) -> impl Strategy<Value = String> {
     (0..n).prop_map(move |idx| format!("{prefix}{idx}"))
 }
 
+/// What is drawn of a call: who called, what answered, and how it went.
+#[derive(Debug, Clone)]
+struct Drawn {
+    who: (i64, String, String, Option<String>),
+    what: (Option<String>, Option<i64>, Option<i64>),
+    how: (usize, usize, u64, bool),
+    much: (u64, u64, Vec<String>, Option<String>),
+}
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let who = (0..SPAN_MS, name("team", 3), name("route", 2), prop::option::of(name("user", 4)));
+    let what = (
+        prop::option::of(name("model", 3)),
+        prop::option::of(0..2_000_000i64),
+        prop::option::of(0..9_000_000i64),
+    );
+    let how = (0..AnswerPath::ALL.len(), 0..Outcome::ALL.len(), 0..100_000u64, any::<bool>());
+    let tags = prop::collection::vec(name("tag", 3), 0..3);
+    let much = (0..5_000u64, 0..900u64, tags, prop::option::of(name("arm", 2)));
+    (who, what, how, much).prop_map(|(who, what, how, much)| Drawn { who, what, how, much })
+}
+
 fn entries(n: usize) -> Vec<Entry> {
-    let one = (
-        (0..SPAN_MS, name("team", 3), name("route", 2), prop::option::of(name("user", 4))),
-        (
-            prop::option::of(name("model", 3)),
-            prop::option::of(0..2_000_000i64),
-            prop::option::of(0..9_000_000i64),
-        ),
-        (0..AnswerPath::ALL.len(), 0..Outcome::ALL.len(), 0..100_000u64, any::<bool>()),
-        (
-            0..5_000u64,
-            0..900u64,
-            prop::collection::vec(name("tag", 3), 0..3),
-            prop::option::of(name("arm", 2)),
-        ),
-    );
-    let mut runner = TestRunner::new_with_rng(
-        Config::default(),
-        prop::test_runner::TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha),
-    );
-    let made = prop::collection::vec(one, n).new_tree(&mut runner).unwrap().current();
-    let entry = |(nth, (who, what, how, much)): (usize, _)| {
-        let ((at, team, route, user), (model, cost, baseline)): (
-            (i64, String, String, Option<String>),
-            (Option<String>, Option<i64>, Option<i64>),
-        ) = (who, what);
-        let ((path, outcome, total_ms, estimated), (input, output, mut tags, arm)): (
-            (usize, usize, u64, bool),
-            (u64, u64, Vec<String>, Option<String>),
-        ) = (how, much);
-        let mut entropy = [0; 10];
-        entropy[6..].copy_from_slice(&u32::try_from(nth).unwrap().to_be_bytes());
-        let ts_ms = NOW_MS - SPAN_MS + at;
-        let id = CallId::new(ts_ms, entropy);
-        tags.sort();
-        tags.dedup();
-        Entry {
-            key: user.as_ref().map(|user| KeyId::from(&format!("key-of-{user}"))),
-            user,
-            tags,
-            tier: model.as_ref().map(|_| TierName::from("small")),
-            upstream: model.as_ref().map(|model| UpstreamName::from(model)),
-            model,
-            path: AnswerPath::ALL[path],
-            cache: CacheOutcome::Miss,
-            split: arm.as_ref().map(|_| "cheap-first".to_owned()),
-            arm,
-            usage: Usage { input, cached_read: input / 3, output, reasoning: output / 2, ..Usage::default() },
-            cost: cost.map(NanoUsd::new),
-            baseline: baseline.map(NanoUsd::new),
-            estimated,
-            outcome: Outcome::ALL[outcome],
-            total_ms,
-            overhead_us: total_ms % 997,
-            ..Entry::draft(id, ts_ms, TeamName::from(&team), "/v1/chat/completions", RouteName::from(&route))
-        }
-    };
-    made.into_iter().enumerate().map(entry).collect()
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let made = prop::collection::vec(drawn(), n).new_tree(&mut runner).unwrap().current();
+    made.into_iter().zip(0..).map(|(drawn, nth)| entry(drawn, nth)).collect()
+}
+
+fn entry(drawn: Drawn, nth: u32) -> Entry {
+    let Drawn { who, what, how, much } = drawn;
+    let (at, team, route, user) = who;
+    let (model, cost, baseline) = what;
+    let (path, outcome, total_ms, estimated) = how;
+    let (input, output, mut tags, arm) = much;
+    let mut entropy = [0; 10];
+    entropy[6..].copy_from_slice(&nth.to_be_bytes());
+    let ts_ms = NOW_MS - SPAN_MS + at;
+    let id = CallId::new(ts_ms, entropy);
+    tags.sort();
+    tags.dedup();
+    Entry {
+        key: user.as_ref().map(|user| KeyId::from(&format!("key-of-{user}"))),
+        user,
+        tags,
+        tier: model.as_ref().map(|_| TierName::from("small")),
+        upstream: model.as_ref().map(UpstreamName::from),
+        model,
+        path: AnswerPath::ALL[path],
+        cache: CacheOutcome::Miss,
+        split: arm.as_ref().map(|_| "cheap-first".to_owned()),
+        arm,
+        usage: Usage { input, cached_read: input / 3, output, reasoning: output / 2, ..Usage::default() },
+        cost: cost.map(NanoUsd::new),
+        baseline: baseline.map(NanoUsd::new),
+        estimated,
+        outcome: Outcome::ALL[outcome],
+        total_ms,
+        overhead_us: total_ms % 997,
+        ..Entry::draft(id, ts_ms, TeamName::from(&team), "/v1/chat/completions", RouteName::from(&route))
+    }
 }
 
 fn filters() -> Vec<Filter> {

@@ -24,11 +24,12 @@ from tokenizers import Tokenizer
 import export_support
 import support_text
 import support_tokenizer
+from support import slots
 from support.dialogue import Writer
 from support_judge import Judge
 
 SEED = 5
-N_HELD_EACH, N_HELD_STRANGERS, N_HELD_DIALOGUES = 2, 60, 60
+N_HELD_EACH, N_HELD_STRANGERS, N_HELD_DIALOGUES, N_ORDERS = 2, 60, 60, 200
 BATCH = 64
 BITEXT = {
     "switch_account": "switch_account",
@@ -156,6 +157,26 @@ def free_questions(answerer, judge, path, show):
         show_wrong([(r["question"], r["intents"], a) for r, a, i in got if not is_right(r, i)], 200)
 
 
+ORDER_QUESTIONS = [
+    "Where is my order {}?",
+    "I want to cancel order #{}, please",
+    "track order {}",
+    "Can I still change the address of order {}?",
+]
+
+
+def orders(answerer, show):
+    """Whether an answer that speaks of an order speaks of the caller's; numbers from the held-out side."""
+    rng = random.Random(f"{SEED}/orders")
+    numbers = [slots.new_value("order", rng, held=True) for _ in range(N_ORDERS)]
+    questions = [ORDER_QUESTIONS[idx % len(ORDER_QUESTIONS)].format(number) for idx, number in enumerate(numbers)]
+    rows = list(zip(questions, numbers, answerer.answers([ask(question) for question in questions])))
+    speaks = [row for row in rows if any(char.isdigit() for char in row[2].split("\n")[0][:80])]
+    print("order numbers never seen, repeated where the answer begins with one:", share(n in a for _, n, a in speaks))
+    if show:
+        show_wrong([(q, n, a) for q, n, a in speaks if n not in a], 40)
+
+
 def bitext(answerer, judge, path, show):
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
@@ -186,6 +207,7 @@ def main():
     with torch.no_grad():
         free_questions(answerer, judge, args.questions, args.show)
         held_out(answerer, judge, args.show)
+        orders(answerer, args.show)
         if args.bitext:
             bitext(answerer, judge, args.bitext, args.show)
 

@@ -34,7 +34,7 @@ class Shape:
         return self.hidden // self.n_heads
 
 
-ASSISTANT = Shape(4096, hidden=384, n_layers=6, n_heads=6, n_kv_heads=2, intermediate=1024)
+ASSISTANT = Shape(4096, hidden=384, n_layers=2, n_heads=6, n_kv_heads=2, intermediate=1536)
 DRAFT = Shape(4096, hidden=128, n_layers=2, n_heads=2, n_kv_heads=1, intermediate=384)
 SHAPES = {"assistant": ASSISTANT, "draft": DRAFT}
 

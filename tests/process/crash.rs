@@ -134,6 +134,7 @@ async fn load_until_killed(gateway: Gateway, lifetime: Duration, rng: &mut StdRn
     all
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the gateway")]
 fn n_rounds() -> usize {
     std::env::var("STIVER_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(N_ROUNDS)
 }

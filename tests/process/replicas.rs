@@ -97,3 +97,25 @@ async fn what_a_killed_gateway_held_is_free_after_its_lease_and_what_it_spent_co
     let said = homes[0].run(&["ledger", "verify"]).await;
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
 }
+
+#[tokio::test]
+async fn while_redis_is_away_a_team_with_a_budget_is_refused_and_served_again_when_it_is_back() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let fake = FakeUpstream::start();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let database = folder.path().join("ledger.sqlite").display().to_string();
+    let home = home(&fake, &redis, &database);
+    let key = home.create_key(&[]).await;
+    let mut gateway = home.start().await;
+    gateway.key = key;
+    assert_eq!(gateway.chat(&ask("before")).await.status, 200);
+
+    redis.kill();
+    let refused = gateway.chat(&ask("meanwhile")).await;
+    assert_eq!((refused.status, refused.refusal().code.as_deref()), (503, Some("budgets_unavailable")));
+    assert!(!refused.text().contains("redis"), "nothing inside is told: {}", refused.text());
+    redis.restart();
+
+    gateway.chat_until(&ask("after"), 200).await;
+    gateway.stop().await;
+}

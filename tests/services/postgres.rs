@@ -3,7 +3,6 @@
 //! Needs Debian's `postgresql`; without it a test is told so and skips. What is written survives `stop`, and
 //! is not forced to disk: a test stops servers, not machines.
 
-use std::ffi::OsString;
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::chown;
@@ -139,7 +138,7 @@ fn program(name: &str, owner: Option<(u32, u32)>) -> std::io::Result<Command> {
 
 /// Debian keeps the server's programs beside the path, in a folder a version.
 fn find(name: &str) -> std::io::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut beside: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
     beside.sort();

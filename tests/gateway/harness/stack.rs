@@ -22,7 +22,6 @@ pub struct Stack {
 
 impl Stack {
     pub fn of(folder: &Path) -> Self {
-        let from = |name: &str| std::env::var(name).ok().filter(|url| !url.is_empty());
         let number = number_of(folder);
         let name = format!("test_{number}");
         Self {
@@ -50,7 +49,15 @@ impl Stack {
 
 /// Whether gateways use no services here.
 pub fn is_embedded() -> bool {
-    std::env::var("STIVER_TEST_POSTGRES").unwrap_or_default().is_empty()
+    from("STIVER_TEST_POSTGRES").is_none()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where a test's services are is no configuration of the gateway"
+)]
+fn from(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|url| !url.is_empty())
 }
 
 /// Whether the book is a SQLite file, which a test may lock or break; if not, says why it is skipped.
