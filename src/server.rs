@@ -39,8 +39,8 @@ pub fn routes(gateway: Arc<Gateway>, config: &ServerConfig) -> Router {
         .route("/v1/embeddings", post(calls::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::one))
-        .route("/dashboard", get(dashboard::page))
-        .merge(admin::routes());
+        .merge(admin::routes())
+        .merge(dashboard::routes(Arc::clone(&gateway)));
     let api = match flood::guard(&config.flood) {
         Some(guard) => api.layer(guard),
         None => api,

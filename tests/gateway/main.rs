@@ -12,6 +12,7 @@ pub mod harness;
 mod admin;
 mod answers;
 mod caching;
+mod dashboard;
 mod degraded;
 mod local;
 mod money;

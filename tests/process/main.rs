@@ -8,6 +8,7 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod dashboard;
 mod edge;
 pub mod harness;
 mod replicas;

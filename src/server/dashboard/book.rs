@@ -1,0 +1,232 @@
+//! What a page may read: the book, seen by one viewer for one question.
+//!
+//! The only file of the dashboard that asks the ledger, so that no page can forget whose calls it may show.
+//!
+//! Invariants: for a viewer with a team of its own every question is asked with that team, whatever the
+//! URL says, and a call of another team is not there; nothing is ever written.
+
+use std::sync::Arc;
+
+use super::budgets::Standing;
+use super::range::{Ask, Grain, Span};
+use crate::gateway::{Gateway, Live};
+use crate::ledger::budget::{Budget, Of};
+use crate::ledger::entry::Entry;
+use crate::ledger::report::{
+    By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
+};
+use crate::server::viewer::Viewer;
+use crate::team::{CallId, RouteName, TeamName};
+
+/// Calls on one page of the list.
+pub(super) const N_CALLS: u32 = 50;
+/// Keys or users told of a budget that each of them has.
+const N_SUBJECTS: usize = 3;
+/// Who was silent for longer is found by a link or by name; all names would cost a look at every sum.
+const N_DAYS_OF_NAMES: i64 = 7;
+
+/// The ledger did not answer, in a sentence for the operator.
+#[derive(Debug)]
+pub(super) struct Unread(pub(super) String);
+
+pub(super) type Read<T> = Result<T, Unread>;
+
+pub(super) struct Book<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) live: Arc<Live>,
+    pub(super) viewer: &'a Viewer,
+    pub(super) ask: Ask,
+    pub(super) now_ms: i64,
+    pub(super) span: Span,
+    /// The team that every question is about; `None` for all teams.
+    team: Option<TeamName>,
+}
+
+impl<'a> Book<'a> {
+    pub(super) fn open(gateway: &'a Gateway, viewer: &'a Viewer, mut ask: Ask) -> Self {
+        if let Viewer::Team(own) = viewer {
+            if ask.team.as_deref().is_some_and(|asked| asked != own.as_str()) {
+                ask.notices.push(format!("Your key is of team {own}, so its calls alone are shown."));
+            }
+            ask.team = Some(own.as_str().to_owned());
+        }
+        let now_ms = gateway.clock.now_ms();
+        let team = ask.team.as_deref().map(TeamName::from);
+        let span = ask.range.span(now_ms);
+        Self { gateway, live: gateway.live(), viewer, ask, now_ms, span, team }
+    }
+
+    /// Whether there are other teams to see.
+    pub(super) fn sees_all(&self) -> bool {
+        match self.viewer {
+            Viewer::Operator => true,
+            Viewer::Team(_) => false,
+        }
+    }
+
+    /// Whether nobody needs a key, because none is configured.
+    pub(super) fn is_open(&self) -> bool {
+        self.live.key_ring().is_open() && !self.live.admin().is_set()
+    }
+
+    /// The team that every number on the page is of.
+    pub(super) fn team(&self) -> Option<&TeamName> {
+        self.team.as_ref()
+    }
+
+    fn filter(&self) -> Filter {
+        let route = self.ask.route.as_deref().map(RouteName::from);
+        self.viewer.narrow(Filter { team: self.team.clone(), route, ..Filter::default() })
+    }
+
+    /// Sums a column of the range.
+    pub(super) async fn by_time(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+        let step = match self.span.grain {
+            Grain::Hour => Step::Hour,
+            Grain::Day => Step::Day,
+        };
+        self.spend(by, step, self.span).await
+    }
+
+    /// Sums an hour of the range's last days.
+    pub(super) async fn by_hour(&self, n_days: i64) -> Read<Vec<SpendRow>> {
+        self.spend(&[], Step::Hour, self.span.last_days(n_days)).await
+    }
+
+    /// Sums of the whole range.
+    pub(super) async fn whole(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend(by, Step::Whole, self.span).await
+    }
+
+    /// Sums of the range's last days.
+    pub(super) async fn whole_of_last(&self, n_days: i64, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend(by, Step::Whole, self.span.last_days(n_days)).await
+    }
+
+    /// The sum of everything in a span of its own, with the page's filters.
+    pub(super) async fn total_in(&self, span: Span) -> Read<Sums> {
+        let rows = self.spend(&[], Step::Whole, span).await?;
+        Ok(sum(&rows))
+    }
+
+    /// Sums a day in a span of its own, with the page's filters.
+    pub(super) async fn by_day(&self, span: Span) -> Read<Vec<SpendRow>> {
+        self.spend(&[], Step::Day, span).await
+    }
+
+    async fn spend(&self, by: &[By], step: Step, span: Span) -> Read<Vec<SpendRow>> {
+        let Span { from_ms, to_ms, .. } = span;
+        let ask = SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter: self.filter() };
+        self.gateway.ledger.reports().spend(&ask).await.map_err(unread)
+    }
+
+    /// Names of teams and routes in the range's last days, whatever is chosen now.
+    pub(super) async fn names(&self) -> Read<Vec<(String, String)>> {
+        let filter = self.viewer.narrow(Filter::default());
+        let Span { from_ms, to_ms, .. } = self.span.last_days(N_DAYS_OF_NAMES);
+        let ask = SpendAsk { filter, ..SpendAsk::over(&[By::Team, By::Route], from_ms, to_ms) };
+        let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
+        let pair = |row: SpendRow| {
+            let mut names = row.names.into_iter();
+            Some((names.next()?, names.next()?))
+        };
+        Ok(rows.into_iter().filter_map(pair).collect())
+    }
+
+    pub(super) async fn latency(&self, by: Option<LatencyBy>) -> Read<Vec<LatencyRow>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let Filter { team, route, .. } = self.filter();
+        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split: None };
+        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+    }
+
+    /// How long the calls of each arm of a split took.
+    pub(super) async fn latency_of_arms(&self, split: &str) -> Read<Vec<LatencyRow>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let Filter { team, route, .. } = self.filter();
+        let (by, split) = (Some(LatencyBy::Arm), Some(split.to_owned()));
+        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split };
+        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+    }
+
+    /// One page of calls, and whether there is another one behind it.
+    pub(super) async fn calls(&self) -> Read<(Vec<Entry>, bool)> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let (text, outcome, before) = (self.ask.search.clone(), self.ask.outcome, self.ask.before);
+        let (filter, limit) = (self.filter(), N_CALLS + 1);
+        let ask = CallsAsk { from_ms, to_ms, filter, outcome, text, before, limit };
+        let mut calls = self.gateway.ledger.reports().calls(&ask).await.map_err(unread)?;
+        let has_more = calls.len() > N_CALLS as usize;
+        calls.truncate(N_CALLS as usize);
+        Ok((calls, has_more))
+    }
+
+    /// The newest calls of the range that a path answered.
+    pub(super) async fn calls_by_path(&self, path: &str, limit: u32) -> Read<Vec<Entry>> {
+        let Span { from_ms, to_ms, .. } = self.span;
+        let filter = Filter { path: Some(path.to_owned()), ..self.filter() };
+        let ask = CallsAsk { from_ms, to_ms, filter, limit, ..CallsAsk::default() };
+        self.gateway.ledger.reports().calls(&ask).await.map_err(unread)
+    }
+
+    /// One call; `None` where there is none, or it is another team's.
+    pub(super) async fn call(&self, id: CallId) -> Read<Option<Entry>> {
+        let found = self.gateway.ledger.reports().call(id).await.map_err(unread)?;
+        Ok(found.filter(|entry| self.viewer.may_see(&entry.team)))
+    }
+
+    /// How the budgets of the page's team, or of all teams, stand. Of a budget that each key or each user has
+    /// for itself, the dearest of them are told.
+    pub(super) async fn budgets(&self) -> Read<Vec<Standing>> {
+        let ring = self.live.key_ring();
+        let is_asked = |name: &TeamName| self.team().is_none_or(|only| name == only);
+        let mut standings = Vec::new();
+        for team in ring.teams().filter(|team| is_asked(&team.name) && self.viewer.may_see(&team.name)) {
+            for budget in team.budgets.iter() {
+                for name in self.subjects(&team.name, budget).await? {
+                    let (gateway, now_ms) = (self.gateway, self.now_ms);
+                    standings.push(Standing::read(gateway, &team.name, budget, &name, now_ms).await);
+                }
+            }
+        }
+        Ok(standings)
+    }
+
+    /// Whose balances of a budget are worth telling.
+    async fn subjects(&self, team: &TeamName, budget: &Budget) -> Read<Vec<String>> {
+        let by = match budget.of {
+            Of::Team => return Ok(vec![String::new()]),
+            Of::EachKey => By::Key,
+            Of::EachUser => By::User,
+        };
+        let span = budget.calendar().span(self.now_ms);
+        let filter = Filter { team: Some(team.clone()), ..Filter::default() };
+        let ask = SpendAsk { filter, ..SpendAsk::over(&[by], span.start_ms, span.end_ms) };
+        let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
+        let names = rows.into_iter().filter_map(|row| row.names.into_iter().next());
+        Ok(names.filter(|name| !name.is_empty()).take(N_SUBJECTS).collect())
+    }
+}
+
+fn unread(error: impl std::fmt::Display) -> Unread {
+    Unread(error.to_string())
+}
+
+/// All rows together.
+pub(super) fn sum(rows: &[SpendRow]) -> Sums {
+    let mut sums = Sums::default();
+    rows.iter().for_each(|row| sums.add(&row.sums));
+    sums
+}
+
+/// Rows with the same name at `idx` together, the greatest `value` first.
+pub(super) fn grouped(rows: &[SpendRow], idx: usize, value: fn(&Sums) -> f64) -> Vec<(String, Sums)> {
+    let mut groups = std::collections::BTreeMap::<&str, Sums>::new();
+    for row in rows {
+        groups.entry(row.names.get(idx).map_or("", String::as_str)).or_default().add(&row.sums);
+    }
+    let mut groups: Vec<(String, Sums)> =
+        groups.into_iter().map(|(name, sums)| (name.to_owned(), sums)).collect();
+    groups.sort_by(|(_, a), (_, b)| value(b).total_cmp(&value(a)));
+    groups
+}

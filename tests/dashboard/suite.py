@@ -1,0 +1,415 @@
+"""Opens every page of the dashboard in a browser and compares what it shows with the ledger's rows.
+
+    tests/dashboard/run.sh BASE_URL ADMIN_KEY TEAM_KEY TEAM LEDGER_FILE
+
+The gateway must run with the rows of `tests/dashboard/rows.rs`. This file starts none.
+
+Invariants: figures come from SQL over single rows, never from the sums that pages are read from; a case that
+fails does not keep the others from running; the last line counts, and a failure exits with 1.
+"""
+
+import os
+import sys
+import time
+import traceback
+import urllib.error
+import urllib.request
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from book import DAY_MS, ERRORS, Book
+from browser import Browser, number, shows
+
+BASE, ADMIN_KEY, TEAM_KEY, TEAM, LEDGER = sys.argv[1:6]
+SHOTS = os.environ.get("SHOTS", ".")
+PAGES = ["overview", "teams", "routes", "cache", "splits", "calls", "health"]
+EVIL = "<script>alert('stored')</script><img src=x onerror=alert(1)>\"'&"
+EVIL_TEAM = "<b onmouseover=alert(1)>evil & sons</b>"
+OTHERS = ["search", "support", "growth", "research", "mobile", "data-platform", EVIL_TEAM, "sandbox"]
+OTHERS.remove(TEAM)
+
+# Ten whole days that have ended, so that nothing moves while the suite runs.
+TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+FIRST, LAST = (TODAY - timedelta(days=10)).date(), (TODAY - timedelta(days=1)).date()
+DATES = f"from={FIRST}&to={LAST}"
+SPAN = (int(TODAY.timestamp() * 1000) - 10 * DAY_MS, int(TODAY.timestamp() * 1000))
+
+CASES = []
+
+
+def case(run):
+    CASES.append(run)
+    return run
+
+
+class Setting:
+    """What the cases share: the book, the operator's browser, and one for whoever signs in anew."""
+
+    def __init__(self):
+        self.book = Book(LEDGER)
+        self.admin = Browser(BASE)
+        self.admin.dress("light")
+        sign_in(self.admin, ADMIN_KEY)
+
+
+def sign_in(browser, key):
+    browser.open("/dashboard/sign-in")
+    browser.one("#key").send_keys(key, Keys.ENTER)
+
+
+def wait(what, holds):
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"in vain: {what}")
+
+
+def equal(found, expected, what=""):
+    assert found == expected, f"{what}: found {found!r}, expected {expected!r}"
+
+
+def near(shown, exact, what=""):
+    assert shows(shown, exact), f"{what}: the page shows {shown!r}, the rows say {exact}"
+
+
+def percent(part, whole):
+    return Decimal(part) * 100 / Decimal(whole)
+
+
+@case
+def a_key_signs_in_and_nothing_else_does(setting):
+    browser = Browser(BASE)
+    try:
+        browser.open("/dashboard/teams?range=7d")
+        equal(browser.path(), "/dashboard/sign-in?next=%2Fdashboard%2Fteams%3Frange%3D7d", "a stranger")
+        browser.one("#key").send_keys("sk-stiver-abc-wrong", Keys.ENTER)
+        assert "wrong" in browser.one("[role=alert]").text
+        browser.one("#key").send_keys(ADMIN_KEY, Keys.ENTER)
+        equal(browser.path(), "/dashboard/teams?range=7d", "where one wanted to go")
+        cookie = browser.driver.get_cookie("stiver_session")
+        assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and cookie["path"] == "/dashboard", cookie
+        assert ADMIN_KEY not in str(browser.driver.get_cookies()) and ADMIN_KEY not in browser.driver.page_source
+        browser.one("form[action='/dashboard/sign-out'] button").click()
+        wait("signing out", lambda: browser.path() == "/dashboard/sign-in")
+        browser.open("/dashboard/overview")
+        assert browser.path().startswith("/dashboard/sign-in"), browser.path()
+    finally:
+        browser.quit()
+
+
+@case
+def every_page_is_sound_in_every_dress(setting):
+    browser = setting.admin
+    browser.complaints()
+    for mode in ["light", "dark", "phone"]:
+        browser.dress(mode)
+        for page in PAGES:
+            browser.open(f"/dashboard/{page}")
+            width = browser.js("return [document.documentElement.scrollWidth, innerWidth]")
+            assert width[0] <= width[1], f"{page} in {mode} is {width[0]} wide"
+            made = browser.js("return document.querySelectorAll('img, main b, script:not([src]), [style]:not(.tip)').length")
+            equal(made, 0, f"elements of foreign make on {page}")
+            empty = browser.js("return [...document.querySelectorAll('svg.plot')].filter((plot) => plot.getBoundingClientRect().width < 150).length")
+            equal(empty, 0, f"charts without room on {page} in {mode}")
+            equal(browser.complaints(), [], f"{page} in {mode}")
+            browser.shoot(mode, f"{SHOTS}/{page}-{mode}.png")
+    browser.dress("light")
+
+
+@case
+def the_overview_shows_what_the_rows_say(setting):
+    browser, book = setting.admin, setting.book
+    browser.open(f"/dashboard/overview?{DATES}")
+    n_calls = book.n_calls(SPAN)
+    assert n_calls > 500, n_calls
+    equal(number(browser.tile("Requests")), n_calls, "requests")
+    near(browser.tile("Error rate"), percent(book.n_calls(SPAN, f"AND outcome IN {ERRORS}"), n_calls), "errors")
+    near(browser.tile("Cache hit rate"), percent(book.n_calls(SPAN, "AND cache LIKE 'hit-%'"), n_calls), "hits")
+    near(browser.tile("Net savings"), book.saved(SPAN), "savings")
+    overhead = Decimal(book.one("SUM(overhead_us)", SPAN)) / n_calls / 1000
+    near(browser.tile("Gateway overhead"), overhead, "overhead")
+    totals = sum_of(browser.chart("spend"))
+    for found, expected in zip(totals, book.cost_by_day(SPAN), strict=True):
+        assert abs(Decimal(found) - expected) < Decimal("0.000001"), (found, expected)
+    causes = browser.table("Net savings by cause")
+    exact = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, "AND path = 'exact'")
+    near(causes["Exact cache hits"]["Saved"], Decimal(exact) / 10**9, "saved by exact hits")
+    local = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, "AND path = 'local'")
+    near(causes["Local model"]["Saved"], Decimal(local) / 10**9, "saved by the local model")
+
+
+def sum_of(series):
+    return [sum(values) for values in zip(*series.values(), strict=True)]
+
+
+@case
+def today_and_this_month_are_what_the_rows_say(setting):
+    browser, book = setting.admin, setting.book
+    browser.open("/dashboard/overview")
+    today = (int(TODAY.timestamp() * 1000), int(TODAY.timestamp() * 1000) + DAY_MS)
+    month = (int(TODAY.replace(day=1).timestamp() * 1000), today[1])
+    near(browser.tile("Spend today"), book.cost(today), "today")
+    near(browser.tile("Spend this month"), book.cost(month), "this month")
+    monthly = {name: row for name, row in browser.rows("Budgets") if row["Per"] == "month"}
+    equal(set(monthly), {TEAM, "support", "research", EVIL_TEAM}, "teams with a monthly budget")
+    near(monthly[TEAM]["Limit"], 60, "the budget of the team")
+    for name, row in monthly.items():
+        left = max(Decimal(0), number(row["Limit"]) - book.cost(month, "AND team = ?", (name,)))
+        near(row["Left"], left, f"left of {name}")
+    assert "used up" in monthly["research"]["Outlook"], monthly["research"]
+
+
+@case
+def teams_routes_and_models_add_up(setting):
+    browser, book = setting.admin, setting.book
+    browser.open(f"/dashboard/teams?{DATES}")
+    compare(browser.table("Teams"), book.cost_by("team", SPAN))
+    compare(browser.table("Top models"), book.cost_by("model", SPAN))
+    users = browser.table("Top users")
+    exact = book.cost_by("user_name", SPAN)
+    del exact[""]
+    equal(set(users), set(sorted(exact, key=exact.get, reverse=True)[:10]), "who spent most")
+    for name, row in users.items():
+        near(row["Cost"], exact[name], name)
+    assert EVIL_TEAM in browser.table("Teams"), "a team's name is text"
+    browser.open(f"/dashboard/routes?{DATES}")
+    compare(browser.table("Routes"), book.cost_by("route", SPAN))
+    n_calls = book.n_by("route", SPAN)
+    for route, row in browser.table("Routes").items():
+        equal(number(row["Requests"]), n_calls[route], route)
+    large = book.n_calls(SPAN, "AND route = 'auto' AND tier = 'large'")
+    near(browser.table("Tiers")["auto"]["large"], percent(large, n_calls["auto"]), "tier large of auto")
+    upstreams = book.cost_by("upstream", SPAN)
+    upstreams["(nothing was sent)"] = upstreams.pop("")
+    compare(browser.table("Upstreams"), upstreams)
+
+
+def compare(table, exact):
+    equal(set(table), set(exact), "names")
+    for name, row in table.items():
+        near(row["Cost"], exact[name], name)
+
+
+@case
+def cache_splits_and_health_are_what_the_rows_say(setting):
+    browser, book = setting.admin, setting.book
+    n_calls = book.n_calls(SPAN)
+    browser.open(f"/dashboard/cache?{DATES}")
+    by_cache = book.n_by("cache", SPAN)
+    equal(number(browser.tile("Exact hits")), by_cache["hit-exact"], "exact hits")
+    equal(number(browser.tile("Semantic hits")), by_cache["hit-semantic"], "semantic hits")
+    drawn = {name: sum(values) for name, values in browser.chart("cache").items()}
+    equal(drawn, {"Exact hit": by_cache["hit-exact"], "Semantic hit": by_cache["hit-semantic"], "Miss": by_cache["miss"], "Bypass": by_cache["bypass"]}, "the chart")
+    alike = browser.table("How alike semantic hits are")
+    equal(sum(number(row["Hits"]) for row in alike.values()), by_cache["hit-semantic"], "semantic hits by similarity")
+    browser.open(f"/dashboard/splits?{DATES}")
+    arms = browser.table("cheap-first")
+    n_by_arm, cost_by_arm = book.n_by("arm", SPAN), book.cost_by("arm", SPAN)
+    equal(set(arms), {"control", "lower-bar"}, "arms")
+    for arm, row in arms.items():
+        equal(number(row["Calls"]), n_by_arm[arm], arm)
+        near(row["Cost per call"], cost_by_arm[arm] / n_by_arm[arm], arm)
+        errors = book.n_calls(SPAN, f"AND arm = ? AND outcome IN {ERRORS}", (arm,))
+        near(row["Errors"], percent(errors, n_by_arm[arm]), arm)
+    browser.open(f"/dashboard/health?{DATES}")
+    near(browser.tile("Estimated rows"), percent(book.n_calls(SPAN, "AND estimated"), n_calls), "estimated")
+    equal(number(browser.note("Unpriced rows")), book.n_calls(SPAN, "AND cost_nano_usd IS NULL"), "unpriced")
+    equal(browser.table("Upstreams")["fake"]["State"], "breaker closed", "the upstream")
+
+
+@case
+def filters_and_links_lead_where_they_say(setting):
+    browser, book = setting.admin, setting.book
+    browser.open(f"/dashboard/overview?{DATES}")
+    Select(browser.one("select[name=team]")).select_by_visible_text("support")
+    wait("the filter applies itself", lambda: "team=support" in browser.path())
+    equal(number(browser.tile("Requests")), book.n_calls(SPAN, "AND team = 'support'"), "requests of support")
+    Select(browser.one("select[name=route]")).select_by_visible_text("auto")
+    wait("the second filter, too", lambda: "route=auto" in browser.path())
+    both = book.n_calls(SPAN, "AND team = 'support' AND route = 'auto'")
+    equal(number(browser.tile("Requests")), both, "requests of support to auto")
+    browser.driver.find_element(By.LINK_TEXT, "Cache").click()
+    equal(browser.path(), f"/dashboard/cache?{DATES}&team=support&route=auto", "the navigation keeps the filters")
+    assert number(browser.note("Hit rate").split("of")[1]) == both
+    browser.driver.find_element(By.LINK_TEXT, "7 d").click()
+    equal(browser.path(), "/dashboard/cache?range=7d&team=support&route=auto", "another range")
+    week = (SPAN[1] - 6 * DAY_MS, SPAN[1] + DAY_MS)
+    equal(number(browser.note("Hit rate").split("of")[1]), book.n_calls(week, "AND team = 'support' AND route = 'auto'"), "a week")
+    browser.one("details.custom summary").click()
+    for field, date in [("from", FIRST), ("to", FIRST)]:
+        browser.js("document.querySelector('.custom [name=' + arguments[0] + ']').value = arguments[1]", field, str(date))
+    browser.one("details.custom button").click()
+    wait("dates of one's own", lambda: f"from={FIRST}" in browser.path())
+    day = (SPAN[0], SPAN[0] + DAY_MS)
+    equal(number(browser.note("Hit rate").split("of")[1]), book.n_calls(day, "AND team = 'support' AND route = 'auto'"), "one day")
+    browser.open(f"/dashboard/teams?{DATES}")
+    browser.driver.find_element(By.LINK_TEXT, EVIL_TEAM).click()
+    assert browser.path().startswith("/dashboard/teams?"), browser.path()
+    equal(list(browser.table("Teams")), [EVIL_TEAM], "one team alone")
+    browser.open("/dashboard/overview?range=fortnight&from=x&outcome=fine")
+    assert "is no range" in browser.text() and "is no outcome" in browser.text(), "junk is told"
+
+
+@case
+def calls_are_searched_paged_and_opened(setting):
+    browser, book = setting.admin, setting.book
+    browser.open(f"/dashboard/calls?{DATES}")
+    first = shown_calls(browser)
+    browser.driver.find_element(By.LINK_TEXT, "Older →").click()
+    second = shown_calls(browser)
+    newest = [row[0] for row in book.ask("id", SPAN, group="ORDER BY ts_ms DESC, id DESC LIMIT 100")]
+    equal(first + second, newest, "two pages")
+    browser.open(f"/dashboard/calls?{DATES}")
+    browser.one("input[name=q]").send_keys("support-user-0")
+    Select(browser.one("select[name=outcome]")).select_by_visible_text("ok")
+    browser.one(".search button").click()
+    wait("the search", lambda: "q=support-user-0" in browser.path())
+    expected = book.ask("id", SPAN, "AND user_name = 'support-user-0' AND outcome = 'ok'", group="ORDER BY ts_ms DESC, id DESC LIMIT 50")
+    equal(shown_calls(browser), [row[0] for row in expected], "calls of one user")
+    browser.open(f"/dashboard/calls?{DATES}&q=" + "%25_%27")
+    assert "No call fits" in browser.text()
+    dear = book.ask("id, cost_nano_usd, baseline_nano_usd, total_ms", SPAN, "AND tried IS NOT NULL AND tried <> '[]' AND cost_nano_usd > 0", group="LIMIT 1")[0]
+    browser.open(f"/dashboard/calls/{dear[0]}")
+    near(browser.tile("Cost"), Decimal(dear[1]) / 10**9, "what it cost")
+    near(browser.tile("Saved"), Decimal(dear[2] - dear[1]) / 10**9, "what it saved")
+    stages = browser.js("return [...document.querySelectorAll('.stages h3')].map((head) => head.textContent)")
+    equal(stages, ["Admitted", "Looked up", "Scored", "Planned", "Sent", "Settled"], "stages")
+    assert "timeout" in browser.one(".tried").text, "the attempt that failed"
+    browser.shoot("light", f"{SHOTS}/call-light.png")
+    evil = book.one("id", SPAN, "AND user_name = ?", (EVIL,))
+    browser.open(f"/dashboard/calls/{evil}")
+    assert browser.text().count(EVIL) >= 2, "names are text"
+    equal(browser.complaints(), [], "an attack in the names")
+
+
+def shown_calls(browser):
+    links = browser.js("return [...document.querySelectorAll('table.calls tbody th a')].map((link) => link.getAttribute('href'))")
+    return [link.split("/")[-1].split("?")[0] for link in links]
+
+
+@case
+def charts_tell_their_values_to_mouse_and_keys(setting):
+    browser = setting.admin
+    browser.open(f"/dashboard/overview?{DATES}")
+    plot = browser.one("#spend svg.plot")
+    browser.js("arguments[0].scrollIntoView({block: 'center'})", plot)
+    ActionChains(browser.driver).move_to_element_with_offset(plot, 5, 10).perform()
+    wait("the tooltip", lambda: browser.js("return !document.querySelector('.tip').hidden"))
+    said = browser.js("return [...document.querySelectorAll('.tip li:not(.total) .n')].map((cell) => cell.textContent)")
+    values = [number(text) for text in said]
+    assert len(values) > 3 and values == sorted(values, reverse=True), values
+    day = browser.js("return document.querySelector('.tip .at').textContent")
+    row = browser.js("""return [...document.querySelectorAll('#spend .behind tbody tr')].filter((row) => row.children[0].textContent === arguments[0])
+        .map((row) => [...row.querySelectorAll('td')].map((cell) => cell.textContent))[0]""", day)
+    assert set(said) <= set(row), (said, row)
+    equal(browser.js("return document.querySelector('.tip .total .n').textContent"), row[-1], "the total")
+    # Of the window: for a picture of the whole page it would move away from under the pointer.
+    browser.driver.save_screenshot(f"{SHOTS}/tooltip-light.png")
+    frame = browser.one("#spend .frame")
+    browser.js("arguments[0].focus()", frame)
+    frame.send_keys(Keys.HOME)
+    first = browser.js("return document.querySelector('.tip .at').textContent")
+    assert first.startswith(f"{FIRST:%a} {FIRST.day} "), first
+    frame.send_keys(Keys.ARROW_RIGHT)
+    assert browser.js("return document.querySelector('.tip .at').textContent") != first
+    frame.send_keys(Keys.ESCAPE)
+    assert browser.js("return document.querySelector('.tip').hidden")
+    browser.one("#spend summary").click()
+    equal(len(browser.all("#spend .behind tbody tr")), 10, "days in the table")
+    assert browser.one("#spend .behind table").is_displayed()
+
+
+@case
+def the_theme_is_kept(setting):
+    browser = setting.admin
+    browser.dress("light")
+    browser.open("/dashboard/overview")
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = browser.js(ground)
+    browser.one("button.theme").click()
+    dark = browser.js(ground)
+    assert light != dark, light
+    browser.driver.refresh()
+    equal(browser.js(ground), dark, "after loading the page again")
+    browser.one("button.theme").click()
+    equal(browser.js(ground), light, "back again")
+
+
+@case
+def a_team_sees_itself_and_no_other(setting):
+    book = setting.book
+    browser = Browser(BASE)
+    try:
+        sign_in(browser, TEAM_KEY)
+        browser.open(f"/dashboard/overview?{DATES}")
+        equal(number(browser.tile("Requests")), book.n_calls(SPAN, "AND team = ?", (TEAM,)), "its own requests")
+        for other in ["", "support", "%3Cb%20onmouseover%3Dalert(1)%3Eevil%20%26%20sons%3C%2Fb%3E"]:
+            for page in PAGES:
+                for more in ["", "&q=support", "&team=support&team=growth", "&q=user&outcome=ok"]:
+                    browser.open(f"/dashboard/{page}?{DATES}&team={other}{more}")
+                    source = browser.driver.page_source.replace("&q=support", "").replace('value="support"', "")
+                    # Tags of the page itself may say what was searched for.
+                    seen = [name for name in OTHERS if f">{name}<" in source or f"{name}-user" in source]
+                    equal(seen, [], f"{page} with team={other}{more}")
+                    equal(len(browser.all("select[name=team]")), 0, "nothing to choose a team by")
+        strange = book.one("id", SPAN, "AND team = 'support'")
+        browser.open(f"/dashboard/calls/{strange}?team=support")
+        assert "no such call" in browser.text(), "a call of another team"
+        own = book.one("id", SPAN, "AND team = ?", (TEAM,))
+        browser.open(f"/dashboard/calls/{own}")
+        assert own in browser.text(), "a call of its own"
+        browser.dress("light")
+        browser.open(f"/dashboard/teams?range=month")
+        equal(list(browser.table("Teams")), [TEAM], "its own line alone")
+        assert browser.all("#burn-down svg.plot"), "its budget"
+        browser.shoot("light", f"{SHOTS}/team-light.png")
+        equal(browser.complaints(), [], "the team's pages")
+    finally:
+        browser.quit()
+
+
+@case
+def scripts_are_served_and_other_sites_are_not(setting):
+    def get(path, headers, method="GET"):
+        request = urllib.request.Request(BASE + path, headers=headers, method=method, data=b"" if method == "POST" else None)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request) as answer:
+                return answer.status, answer.headers, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.headers, refused.read().decode()
+
+    bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
+    status, headers, body = get(f"/dashboard/teams?{DATES}", bearer)
+    assert status == 200 and "Spend by team" in body and headers["cache-control"] == "no-store"
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy, policy
+    equal(get("/dashboard/teams", {})[0], 401, "without a key")
+    equal(get("/dashboard/teams", {"authorization": "Bearer sk-stiver-a-b"})[0], 401, "with a wrong key")
+    for site in [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}]:
+        equal(get("/dashboard/sign-out", bearer | site, "POST")[0], 403, f"a form from {site}")
+
+
+def main():
+    setting = Setting()
+    n_failed = 0
+    for run in CASES:
+        name = run.__name__.replace("_", " ")
+        try:
+            run(setting)
+            print(f"ok    {name}", flush=True)
+        except Exception:
+            n_failed += 1
+            print(f"FAIL  {name}\n{traceback.format_exc()}", flush=True)
+    setting.admin.quit()
+    print(f"{len(CASES) - n_failed} passed, {n_failed} failed")
+    sys.exit(1 if n_failed else 0)
+
+
+main()

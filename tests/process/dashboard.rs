@@ -1,0 +1,102 @@
+//! The dashboard in a real browser: its figures against SQL, its filters and links, and whom it shows what.
+//!
+//! The cases stand in `tests/dashboard`; here the book is filled and the gateway started. Skipped, with the
+//! reason printed, where Chromium, its driver or Python is missing.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use stiver::clock::Clock;
+use stiver::ledger::{Ledger, LedgerConfig};
+use tokio::process::Command;
+use tokio_util::task::TaskTracker;
+
+use crate::fake_upstream::FakeUpstream;
+use crate::harness::{Home, config};
+
+#[path = "../dashboard/rows.rs"]
+mod rows;
+
+/// The first run installs what drives the browser.
+const INSTALL_AND_RUN: Duration = Duration::from_secs(600);
+const ADMIN_KEY: &str = "the-operator-of-the-tests-0123456789";
+const N_ROWS: usize = 6_000;
+/// The team whose key is tried against the others.
+const TEAM: &str = "search";
+
+/// What is missing, if anything.
+async fn missing() -> Option<&'static str> {
+    for (program, package) in
+        [("chromium", "chromium"), ("chromedriver", "chromium-driver"), ("python3", "python3")]
+    {
+        let version =
+            Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+        if !version.is_ok_and(|status| status.success()) {
+            return Some(package);
+        }
+    }
+    None
+}
+
+/// Teams with budgets that last, run out and are used up.
+fn teams() -> String {
+    let budgets = [
+        (TEAM, "{ usd = 60, per = \"month\" }, { usd = 9, per = \"day\" }"),
+        ("support", "{ usd = 4000, per = \"month\" }"),
+        ("growth", "{ usd = 90, per = \"week\" }"),
+        ("research", "{ usd = 1, per = \"month\" }"),
+        (rows::EVIL_TEAM, "{ usd = 50, per = \"month\" }"),
+    ];
+    let section = |(name, budgets): &(&str, &str)| format!("[teams.{name:?}]\nbudgets = [{budgets}]\n");
+    budgets.iter().map(section).collect()
+}
+
+async fn fill(home: &Home) {
+    let config = LedgerConfig {
+        path: home.path().join("data/ledger.sqlite"),
+        journal_dir: home.path().join("data/journal"),
+        ..LedgerConfig::default()
+    };
+    let clock = Clock::system();
+    let ledger =
+        Ledger::open(&config, clock.clone(), TaskTracker::new()).await.expect("a new book can be opened");
+    for row in rows::rows(N_ROWS, clock.now_ms()) {
+        ledger.record(row).expect("the journal has room");
+    }
+    ledger.flushed().await;
+    ledger.close().await.expect("every row is in the database");
+}
+
+fn target() -> PathBuf {
+    let profile = Path::new(env!("CARGO_BIN_EXE_stiver")).parent().expect("the binary stands in a folder");
+    profile.parent().expect("the profile stands in a folder").to_owned()
+}
+
+#[tokio::test]
+async fn a_browser_sees_what_the_book_says_and_a_team_only_itself() {
+    if let Some(what) = missing().await {
+        eprintln!("skipped: there is no {what}; `apt-get install {what}` brings it");
+        return;
+    }
+    let fake = FakeUpstream::start();
+    let admin = format!("{}[admin]\nkey = \"{ADMIN_KEY}\"\n", teams());
+    let home = Home::new(&config(&fake, &admin));
+    fill(&home).await;
+    let said = home.run(&["keys", "create", "--team", TEAM]).await;
+    let team_key = said.stdout.trim().to_owned();
+    let gateway = home.start().await;
+
+    let mut suite = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dashboard/run.sh"));
+    let book = home.path().join("data/ledger.sqlite");
+    suite.args([gateway.url("").as_str(), ADMIN_KEY, &team_key, TEAM]).arg(book);
+    suite.env("CARGO_TARGET_DIR", target()).kill_on_drop(true);
+    let output = tokio::time::timeout(INSTALL_AND_RUN, suite.output()).await;
+    let output = output.expect("the suite ends").expect("the script can be run");
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complaints}\n{}", gateway.stderr.text());
+    assert!(said.trim_end().ends_with(" passed, 0 failed"), "{said}");
+    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 10, "{said}");
+}
