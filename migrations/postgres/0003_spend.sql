@@ -8,6 +8,9 @@ ALTER TABLE postings ADD COLUMN own_cost_nano_usd BIGINT NOT NULL DEFAULT 0;
 
 CREATE INDEX postings_by_team ON postings (team, ts_ms);
 
+-- Calls that did not end well are looked for, and are few.
+CREATE INDEX postings_not_ok ON postings (outcome, ts_ms) WHERE outcome <> 'ok';
+
 -- Sums of postings, kept in the transaction that inserts them; text that is absent from a posting is '' here.
 -- `saved` is baseline less cost, of rows where both are known.
 CREATE TABLE call_hours (

@@ -118,12 +118,14 @@ impl Setup {
         default(&["ledger", "path"], in_folder("ledger.sqlite").into());
         default(&["ledger", "journal_dir"], in_folder("journal").into());
         default(&["ledger", "flush_interval_ms"], 1.into());
-        let Stack { redis_url, qdrant, .. } = self.stack();
+        let Stack { redis_urls, qdrant, .. } = self.stack();
         if let Some(url) = self.stack().ledger_url() {
             default(&["ledger", "url"], url.into());
         }
-        if let Some(url) = redis_url {
-            default(&["cache", "exact", "redis_url"], url.into());
+        if let Some([answers, shared]) = redis_urls {
+            default(&["shared", "redis_url"], shared.into());
+            default(&["shared", "redis_timeout_ms"], 5_000.into());
+            default(&["cache", "exact", "redis_url"], answers.into());
             default(&["cache", "exact", "redis_timeout_ms"], 5_000.into());
         }
         if let Some((url, collection)) = qdrant {

@@ -16,7 +16,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 pub struct Stack {
     /// The server's address without a database, and the name of the folder's.
     postgres: Option<(String, String)>,
-    pub redis_url: Option<String>,
+    /// Exact answers, and budgets and limits.
+    pub redis_urls: Option<[String; 2]>,
     pub qdrant: Option<(String, String)>,
 }
 
@@ -26,7 +27,8 @@ impl Stack {
         let name = format!("test_{number}");
         Self {
             postgres: from("STIVER_TEST_POSTGRES").map(|url| (url, name.clone())),
-            redis_url: from("STIVER_TEST_REDIS").map(|url| format!("{url}/{number}")),
+            redis_urls: from("STIVER_TEST_REDIS")
+                .map(|url| [format!("{url}/{}", 2 * number), format!("{url}/{}", 2 * number + 1)]),
             qdrant: from("STIVER_TEST_QDRANT").map(|url| (url, name)),
         }
     }
