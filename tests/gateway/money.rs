@@ -15,6 +15,7 @@ use stiver::ledger::report::SpendAsk;
 use stiver::team::TeamName;
 
 use crate::fake_upstream::{FakeUpstream, Price, Script};
+use crate::harness::stack::is_embedded;
 use crate::harness::{
     CHAT, COMPLETIONS, EMBEDDINGS, NOW_MS, Setup, TestGateway, chat, chat_stream, default_prices, endpoints,
     price, route, upstream,
@@ -106,7 +107,10 @@ async fn the_book_adds_up_to_the_upstreams_bill() {
     assert_eq!(rows.iter().map(|row| row.usage.input).sum::<u64>(), bill.n_prompt_tokens);
     assert_eq!(rows.iter().map(|row| row.usage.output).sum::<u64>(), bill.n_completion_tokens);
     assert!(rows.iter().all(|row| !row.estimated));
-    assert_eq!(gateway.gateway().ledger.balance(&default, Window::Day).spent.get(), bill.total_nano_usd);
+    // Where replicas share balances, one that no budget asks for is kept nowhere.
+    if is_embedded() {
+        assert_eq!(gateway.gateway().ledger.balance(&default, Window::Day).spent.get(), bill.total_nano_usd);
+    }
     let spend = gateway
         .gateway()
         .ledger

@@ -114,7 +114,10 @@ async fn a_call_that_failed_first_pays_only_for_its_answer() {
 /// The beginning of an answer over a bare connection, which is closed after so many bytes; what came.
 async fn read_and_leave(address: SocketAddr, body: &str, n_bytes: usize) -> Vec<u8> {
     let mut connection = TcpStream::connect(address).await.expect("the gateway listens");
-    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     connection.write_all(head.as_bytes()).await.expect("it reads");
     connection.write_all(body.as_bytes()).await.expect("it reads");
     let mut came = Vec::new();
@@ -138,7 +141,6 @@ async fn a_client_that_hangs_up_at_any_byte_is_posted_once_at_what_was_metered()
     let gateway = TestGateway::start(&toml).await;
     let address = gateway.url().trim_start_matches("http://").parse().unwrap();
     let body = chat_stream("gpt-4o", "Hello").to_string();
-    // The connection stays open, so that a whole answer is known by its end mark only.
     let mut n_whole = MOST_BYTES;
     for n_bytes in (1_024..MOST_BYTES).step_by(64) {
         if read_and_leave(address, &body, n_bytes).await.windows(14).any(|part| part == b"data: [DONE]\n\n") {

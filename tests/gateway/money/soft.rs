@@ -130,7 +130,7 @@ async fn each_user_and_each_key_has_its_own() {
     check_refused(&ask_as(&again, "question 7", &[]).await, 12 * 3_600);
     assert_eq!(ask_as(&again, "question 8", &by("cleo")).await.status, 200);
     let verified = again.gateway().ledger.verify_balances().await.unwrap();
-    assert!(verified.adds_up() && verified.n_accounts > 3, "{verified:?}");
+    assert!(verified.adds_up() && verified.n_accounts >= 3, "{verified:?}");
     again.finish().await;
 }
 
