@@ -7,7 +7,7 @@
 //! answer no other upstream is asked; when all fail, the hold ends at what broken answers cost, else at
 //! nothing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admit::Admitted;
 use super::call::Call;
@@ -82,14 +82,13 @@ pub(super) async fn dispatch(
         };
         match attempted {
             Attempted::Answered(beginning) if beginning.answer.is_declined() => {
-                sending.note(attempt, "declined", beginning.sent_at);
-                if let Some((_, declining)) = declined.replace((beginning, attempt)) {
-                    sending.waste(declining);
+                if let Some((passed, declining)) = declined.replace((beginning, attempt)) {
+                    sending.pass_over(&passed, declining);
                 }
             }
             Attempted::Answered(beginning) => {
-                if let Some((_, declining)) = declined {
-                    sending.waste(declining);
+                if let Some((passed, declining)) = declined {
+                    sending.pass_over(&passed, declining);
                 }
                 return Ok(sending.answered(beginning, attempt));
             }
@@ -179,7 +178,7 @@ impl Sending<'_> {
             };
             permit.record(outcome, Instant::now());
             report(&attempt.upstream, &failure);
-            self.note(attempt, failure.reason(), sent_at);
+            self.note(attempt, failure.reason(), sent_at.elapsed());
             if failure.had_begun() {
                 self.waste(attempt);
             }
@@ -238,8 +237,14 @@ impl Sending<'_> {
         Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted, tried }
     }
 
-    fn note(&mut self, attempt: &Attempt, reason: &str, sent_at: Instant) {
-        let took_ms = u64::try_from(sent_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+    /// Books an answer that only declined, because somebody else gives one.
+    fn pass_over(&mut self, passed: &Beginning, declining: &Attempt) {
+        self.note(declining, "declined", passed.first_byte_at.duration_since(passed.sent_at));
+        self.waste(declining);
+    }
+
+    fn note(&mut self, attempt: &Attempt, reason: &str, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.failed.push(Tried { upstream: attempt.upstream.clone(), reason: reason.to_owned(), took_ms });
     }
 

@@ -4,6 +4,7 @@
 //! Runs the model that ships; its wits are measured where it was trained, not here.
 
 use serde_json::{Value, json};
+use stiver::ledger::entry::Entry;
 
 use crate::fake_upstream::FakeUpstream;
 use crate::harness::{
@@ -195,7 +196,10 @@ async fn a_question_that_is_not_the_model_s_goes_on_where_somebody_else_can_answ
     let own = ask(&gateway, &chat("local", QUESTION)).await;
 
     assert_eq!((own.header("x-stiver-path"), fake.calls().len()), ("local", 2));
-    gateway.finish().await;
+    let rows = gateway.finish().await;
+    let tried = |row: &Entry| row.tried.iter().map(|tried| tried.reason.clone()).collect::<Vec<_>>();
+    assert_eq!(rows.iter().filter(|row| tried(row) == ["declined"]).count(), 2);
+    assert_eq!(rows.iter().filter(|row| row.tried.is_empty()).count(), 1);
 }
 
 #[tokio::test]
@@ -213,7 +217,11 @@ async fn a_question_that_is_nobody_s_is_declined_in_plain_words() {
         assert_eq!((answer.status, answer.header("x-stiver-path")), (200, "local"), "{}", answer.text());
         assert!(answer.says().contains("I can only help with"), "{}", answer.says());
     }
-    gateway.finish().await;
+    // What was tried in vain is the fake alone: the declining answer is the one that was given.
+    let rows = gateway.finish().await;
+    let tried = rows.iter().flat_map(|row| &row.tried);
+    assert_eq!(rows.len(), 2);
+    assert!(tried.into_iter().all(|tried| tried.reason != "declined"), "{rows:?}");
 }
 
 #[tokio::test]
