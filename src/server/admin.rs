@@ -51,6 +51,13 @@ fn respond(answer: Result<serde_json::Value>) -> axum::response::Response {
     }
 }
 
+/// The body of a request that only the operator may make.
+async fn taken_from_operator(gateway: &Gateway, request: Request) -> Result<bytes::Bytes> {
+    let (viewer, body) = taken(gateway, request).await?;
+    viewer.require_operator()?;
+    Ok(body)
+}
+
 /// The head of a request, checked, and its body.
 async fn taken(gateway: &Gateway, request: Request) -> Result<(Viewer, bytes::Bytes)> {
     let (head, body) = request.into_parts();

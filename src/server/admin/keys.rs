@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{respond, taken};
+use super::{respond, taken, taken_from_operator};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::keys::{KeyError, NewKey};
@@ -77,8 +77,7 @@ pub(super) async fn one(
 
 pub(super) async fn create(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let answer = async {
-        let (viewer, body) = taken(&gateway, request).await?;
-        viewer.require_operator()?;
+        let body = taken_from_operator(&gateway, request).await?;
         let body: CreateBody = read(&body)?;
         let new = checked(&gateway, body)?;
         let now_ms = gateway.clock.now_ms();
@@ -95,8 +94,7 @@ pub(super) async fn rotate(
     request: Request,
 ) -> Response {
     let answer = async {
-        let (viewer, body) = taken(&gateway, request).await?;
-        viewer.require_operator()?;
+        let body = taken_from_operator(&gateway, request).await?;
         let body: RotateBody = if body.is_empty() { RotateBody::default() } else { read(&body)? };
         let old = known(&gateway, &id).await?;
         let now_ms = gateway.clock.now_ms();
@@ -120,8 +118,7 @@ pub(super) async fn expire(
     request: Request,
 ) -> Response {
     let answer = async {
-        let (viewer, body) = taken(&gateway, request).await?;
-        viewer.require_operator()?;
+        let body = taken_from_operator(&gateway, request).await?;
         let body: ExpireBody = read(&body)?;
         let key = known(&gateway, &id).await?;
         let at_ms = gateway.clock.now_ms() + i64::from(body.in_hours) * MS_PER_HOUR;
@@ -142,8 +139,7 @@ pub(super) async fn revoke(
     request: Request,
 ) -> Response {
     let answer = async {
-        let (viewer, _) = taken(&gateway, request).await?;
-        viewer.require_operator()?;
+        taken_from_operator(&gateway, request).await?;
         known(&gateway, &id).await?;
         let now_ms = gateway.clock.now_ms();
         // Revoking twice is no mistake: the key is as dead as was wished.
