@@ -58,7 +58,7 @@ impl Ledger {
         let (spent, held) = replicas.accounts().now(&payer.team, &id).await?;
         let spent = match spent {
             Some(spent) => spent,
-            None => recover::spent_in_database(&shared.store, &payer.team, &id).await?,
+            None => shared.store.spent(&payer.team, &id).await?,
         };
         Ok(Balance { spent, held, resets_at_ms: id.span.end_ms })
     }

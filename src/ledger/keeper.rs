@@ -32,9 +32,4 @@ impl Keeper {
     pub async fn insert(&self, entries: &[Entry]) -> Result<(), StoreError> {
         self.store.insert(entries).await
     }
-
-    /// Makes all sums again; returns how many days had rows.
-    pub async fn rebuild(&self) -> Result<u64, StoreError> {
-        self.store.rebuild(i64::MIN).await
-    }
 }

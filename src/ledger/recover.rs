@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::budget::{AccountId, Books, Calendar, Of, Payer, Window};
 use super::entry::Entry;
 use super::journal::{Journal, Replay};
-use super::store::{Store, StoreError};
+use super::store::Store;
 use super::{LedgerError, payer_of};
 use crate::money::NanoUsd;
 use crate::team::{CallId, TeamName};
@@ -66,7 +66,7 @@ pub(super) async fn read_balances(store: &Store, now_ms: i64) -> Result<Books, L
     let (this_month_ms, _) = Window::Month.bounds_ms(now_ms);
     let (since_ms, _) = Window::Month.bounds_ms(this_month_ms - 1);
     let mut books = Books::default();
-    for hour in store.subject_hours(since_ms).await?.into_iter().filter(|hour| hour.kind == "team") {
+    for hour in store.team_hours(since_ms).await? {
         books.spend(&Payer::of_team(&hour.team), hour.hour_ms, NanoUsd::new(hour.cost_nano_usd));
     }
     Ok(books)
@@ -88,13 +88,4 @@ pub(super) async fn read_past(
         }
     }
     Ok(())
-}
-
-/// What the database has for one account.
-pub(super) async fn spent_in_database(
-    store: &Store,
-    team: &TeamName,
-    id: &AccountId,
-) -> Result<NanoUsd, StoreError> {
-    store.spent(team, id).await
 }

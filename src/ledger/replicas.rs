@@ -46,7 +46,6 @@ use self::open_calls::{OpenCall, OpenCalls};
 use self::scripts::{Granted, Past, Scripts};
 use self::work::{Settlement, Settling};
 use super::budget::{AccountId, Books, Budget, Exceeded, Payer, Reserved, Warning};
-use super::recover::spent_in_database;
 use super::store::{Store, StoreError};
 use crate::clock::Clock;
 use crate::money::NanoUsd;
@@ -349,7 +348,7 @@ impl Replicas {
             // In this order: a row that comes in between counts twice rather than not at all.
             let late = self.scripts.late(&self.shared, &payer.team, id).await?;
             let counted = self.store.known_calls(&late).await?;
-            let spent = spent_in_database(&self.store, &payer.team, id).await?;
+            let spent = self.store.spent(&payer.team, id).await?;
             let past = Past { spent, counted };
             self.scripts.seed(&self.shared, (&payer.team, id), past, self.clock.now_ms()).await?;
         }

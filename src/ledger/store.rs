@@ -57,17 +57,11 @@ pub struct Store {
     db: Db,
 }
 
-/// Whose spending a line of `subject_hours` adds up.
+/// What a team spent in one hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SubjectHour {
+pub(super) struct TeamHour {
     pub(super) team: TeamName,
-    /// `team`, `key` or `user`.
-    pub(super) kind: String,
-    /// The id of the key or the name of the user; empty for the team.
-    pub(super) name: String,
     pub(super) hour_ms: i64,
-    pub(super) n_calls: u64,
-    pub(super) n_unpriced: u64,
     pub(super) cost_nano_usd: i64,
 }
 
@@ -102,12 +96,12 @@ impl Store {
         tx.commit().await
     }
 
-    /// What teams, keys and users spent in each hour since `since_ms`, the oldest first.
-    pub(super) async fn subject_hours(&self, since_ms: i64) -> Result<Vec<SubjectHour>, StoreError> {
-        let text = "SELECT hour_ms, team, kind, name, n_calls, n_unpriced, cost_nano_usd FROM subject_hours \
-            WHERE hour_ms >= $1 ORDER BY hour_ms, team, kind, name";
+    /// What teams spent in each hour since `since_ms`, the oldest first.
+    pub(super) async fn team_hours(&self, since_ms: i64) -> Result<Vec<TeamHour>, StoreError> {
+        let text = "SELECT hour_ms, team, cost_nano_usd FROM subject_hours \
+            WHERE hour_ms >= $1 AND kind = 'team' ORDER BY hour_ms, team";
         let found = self.db.fetch(Sql::new(text, vec![Value::Int(since_ms)])).await?;
-        found.iter().map(subject_hour).collect()
+        found.iter().map(team_hour).collect()
     }
 
     pub(super) async fn close(&self) {
@@ -126,14 +120,10 @@ fn insert_sql(chunk: &[Entry]) -> Sql {
     Sql { is_kept: chunk.len() == ROWS_PER_STATEMENT || chunk.len() == 1, ..Sql::new(text, values) }
 }
 
-fn subject_hour(row: &Row) -> Result<SubjectHour, StoreError> {
-    Ok(SubjectHour {
+fn team_hour(row: &Row) -> Result<TeamHour, StoreError> {
+    Ok(TeamHour {
         team: TeamName::from(&row.get::<String>("team")?),
-        kind: row.get("kind")?,
-        name: row.get("name")?,
         hour_ms: row.get("hour_ms")?,
-        n_calls: row.count("n_calls")?,
-        n_unpriced: row.count("n_unpriced")?,
         cost_nano_usd: row.get("cost_nano_usd")?,
     })
 }
