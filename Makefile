@@ -43,8 +43,8 @@ onnxruntime: $(onnxruntime)
 $(onnxruntime):
 	sh scripts/fetch-onnxruntime.sh target/onnxruntime
 
-# Some tests start a Redis and a Postgres of their own. Only root of a machine with apt gets them installed.
+# Some tests start a Redis, a Postgres and a browser of their own. Only root of a machine with apt gets them installed.
 services:
-	@{ command -v redis-server && ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 \
+	@{ command -v redis-server && command -v chromium && command -v chromedriver && ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 \
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && sh scripts/install-services.sh; } \
-	|| echo "redis-server or postgresql is missing: tests that need them are skipped"
+	|| echo "redis-server, postgresql or chromium is missing: tests that need them are skipped"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs redis-server and postgresql from Debian, for tests that start servers of their own. Needs root.
+# Installs what tests start for themselves, from Debian: Redis, Postgres, and a browser for the dashboard. Needs root.
 #
 # Starts no service; exits with 1 when a package cannot be had.
 set -eu
@@ -9,7 +9,7 @@ export DEBIAN_FRONTEND=noninteractive
 export RUNLEVEL=1
 
 install_them() {
-    apt-get install -y -qq --no-install-recommends redis-server postgresql
+    apt-get install -y -qq --no-install-recommends redis-server postgresql chromium chromium-driver
 }
 
 # The package lists may be missing or old, as in a fresh container.
