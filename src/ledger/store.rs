@@ -25,11 +25,7 @@ mod rows;
 mod spend;
 mod sums;
 
-use self::db::{Db, Row, Sql, Value, placeholders};
-
-/// Rows in one statement: 40 columns each, well under either database's limit of parameters, and few
-/// enough texts for the statement to stay cached.
-const ROWS_PER_STATEMENT: usize = 100;
+use self::db::{Bulk, Db, Row, Sql, Tx, Value};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -82,16 +78,16 @@ impl Store {
         if entries.is_empty() {
             return Ok(());
         }
+        let mut seen = HashSet::with_capacity(entries.len());
+        let once: Vec<&Entry> = entries.iter().filter(|entry| seen.insert(entry.id)).collect();
         let mut tx = self.db.begin().await?;
-        let mut inserted: HashSet<String> = HashSet::with_capacity(entries.len());
-        for chunk in entries.chunks(ROWS_PER_STATEMENT) {
-            for row in tx.fetch(insert_sql(chunk)).await? {
-                inserted.insert(row.get("id")?);
-            }
+        if insert_all(&mut tx, &once).await? {
+            derived::add(&mut tx, &once).await?;
+            return tx.commit().await;
         }
-        // A batch may hold a row twice; its first is the one that was inserted.
-        let new: Vec<&Entry> =
-            entries.iter().filter(|entry| inserted.remove(&entry.id.to_string())).collect();
+        tx.roll_back().await?;
+        let mut tx = self.db.begin().await?;
+        let new = insert_some(&mut tx, &once).await?;
         derived::add(&mut tx, &new).await?;
         tx.commit().await
     }
@@ -109,15 +105,31 @@ impl Store {
     }
 }
 
-fn insert_sql(chunk: &[Entry]) -> Sql {
-    let mut values = Vec::with_capacity(chunk.len() * rows::N_COLUMNS);
-    chunk.iter().for_each(|entry| rows::values(entry, &mut values));
-    let text = format!(
-        "INSERT INTO postings ({}) VALUES {} ON CONFLICT (id) DO NOTHING RETURNING id",
-        rows::COLUMNS,
-        placeholders(chunk.len(), rows::N_COLUMNS)
-    );
-    Sql { is_kept: chunk.len() == ROWS_PER_STATEMENT || chunk.len() == 1, ..Sql::new(text, values) }
+/// Returns whether none of the rows was there before, which is so but after a crash.
+async fn insert_all(tx: &mut Tx, entries: &[&Entry]) -> Result<bool, StoreError> {
+    let n_inserted = tx.write(&insertion(""), values(entries)).await?;
+    Ok(n_inserted == entries.len() as u64)
+}
+
+/// Returns those that were not there before.
+async fn insert_some<'a>(tx: &mut Tx, entries: &[&'a Entry]) -> Result<Vec<&'a Entry>, StoreError> {
+    let found = tx.write_returning(&insertion(" RETURNING id"), values(entries)).await?;
+    let inserted = found.iter().map(|row| row.get("id")).collect::<Result<HashSet<String>, _>>()?;
+    Ok(entries.iter().copied().filter(|entry| inserted.contains(&entry.id.to_string())).collect())
+}
+
+fn insertion(returning: &str) -> Bulk {
+    Bulk {
+        head: format!("INSERT INTO postings ({}) VALUES ", rows::COLUMNS),
+        n_columns: rows::N_COLUMNS,
+        tail: format!(" ON CONFLICT (id) DO NOTHING{returning}"),
+    }
+}
+
+fn values(entries: &[&Entry]) -> Vec<Value> {
+    let mut values = Vec::with_capacity(entries.len() * rows::N_COLUMNS);
+    entries.iter().for_each(|entry| rows::values(entry, &mut values));
+    values
 }
 
 fn team_hour(row: &Row) -> Result<TeamHour, StoreError> {

@@ -65,6 +65,19 @@ impl Sql {
     }
 }
 
+/// A statement that writes many lines of one table.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// Up to and with `VALUES`.
+    pub(super) head: String,
+    pub(super) n_columns: usize,
+    pub(super) tail: String,
+}
+
+/// Lines in one statement, the most first: few texts, so that each stays prepared, and 64 lines of 40 columns
+/// are well under either database's limit of parameters.
+const LINES_PER_STATEMENT: [usize; 4] = [64, 16, 4, 1];
+
 /// A row of either database.
 #[derive(Debug)]
 pub(super) enum Row {
@@ -192,6 +205,44 @@ impl Tx {
         })
     }
 
+    /// Writes `values`, line after line, and returns how many lines the database says it touched.
+    pub(super) async fn write(&mut self, bulk: &Bulk, values: Vec<Value>) -> Result<u64, StoreError> {
+        let mut n_touched = 0;
+        for sql in self.statements(bulk, values) {
+            n_touched += self.execute(sql).await?;
+        }
+        Ok(n_touched)
+    }
+
+    /// Writes `values` and returns the rows that the statements return.
+    pub(super) async fn write_returning(
+        &mut self,
+        bulk: &Bulk,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        for sql in self.statements(bulk, values) {
+            rows.extend(self.fetch(sql).await?);
+        }
+        Ok(rows)
+    }
+
+    fn statements(&self, bulk: &Bulk, values: Vec<Value>) -> Vec<Sql> {
+        // SQLite finds a numbered parameter by going through all of them, for each of them.
+        let is_numbered = matches!(self, Self::Postgres(_));
+        let mut n_left = values.len() / bulk.n_columns;
+        let mut values = values.into_iter();
+        let mut statements = Vec::new();
+        while n_left > 0 {
+            let n_lines = n_next(n_left);
+            n_left -= n_lines;
+            let lines = placeholders(is_numbered, n_lines, bulk.n_columns);
+            let text = [bulk.head.as_str(), &lines, &bulk.tail].concat();
+            statements.push(Sql::new(text, values.by_ref().take(n_lines * bulk.n_columns).collect()));
+        }
+        statements
+    }
+
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
@@ -199,19 +250,36 @@ impl Tx {
         }
         Ok(())
     }
+
+    pub(super) async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(tx) => tx.rollback().await?,
+            Self::Postgres(tx) => tx.rollback().await?,
+        }
+        Ok(())
+    }
 }
 
-/// `($1, $2), ($3, $4)` for two rows of two.
-pub(super) fn placeholders(n_rows: usize, n_columns: usize) -> String {
-    let mut text = String::with_capacity(n_rows * n_columns * 5);
-    for row in 0..n_rows {
-        text.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..n_columns {
-            let comma = if column == 0 { "" } else { ", " };
-            text.push_str(&format!("{comma}${}", row * n_columns + column + 1));
+/// How many of `n` lines the next statement writes.
+fn n_next(n: usize) -> usize {
+    LINES_PER_STATEMENT.into_iter().find(|size| *size <= n).unwrap_or(n)
+}
+
+/// `(?, ?), (?, ?)` or `($1, $2), ($3, $4)` for two lines of two.
+fn placeholders(is_numbered: bool, n_lines: usize, n_columns: usize) -> String {
+    let mut text = String::with_capacity(n_lines * n_columns * if is_numbered { 6 } else { 2 });
+    for nth in 0..n_lines * n_columns {
+        text.push_str(match (nth, nth % n_columns) {
+            (0, _) => "(",
+            (_, 0) => "),(",
+            _ => ",",
+        });
+        text.push(if is_numbered { '$' } else { '?' });
+        if is_numbered {
+            text.push_str(&(nth + 1).to_string());
         }
-        text.push(')');
     }
+    text.push(')');
     text
 }
 
@@ -221,7 +289,20 @@ mod tests {
 
     #[test]
     fn placeholders_are_numbered_through() {
-        assert_eq!(placeholders(2, 3), "($1, $2, $3), ($4, $5, $6)");
-        assert_eq!(placeholders(1, 1), "($1)");
+        assert_eq!(placeholders(true, 2, 3), "($1,$2,$3),($4,$5,$6)");
+        assert_eq!(placeholders(true, 1, 1), "($1)");
+        assert_eq!(placeholders(false, 2, 3), "(?,?,?),(?,?,?)");
+    }
+
+    #[test]
+    fn any_number_of_lines_is_cut_into_few_sizes() {
+        for n in 1..200 {
+            let mut left = n;
+            while left > 0 {
+                let size = n_next(left);
+                assert!(LINES_PER_STATEMENT.contains(&size), "{size} of {n}");
+                left -= size;
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::StoreError;
-use super::db::{Sql, Tx, Value, placeholders};
+use super::db::{Bulk, Tx, Value};
 use super::rows::{count, tokens};
 use crate::ledger::entry::Entry;
 use crate::ledger::latency::bucket;
@@ -16,8 +16,6 @@ use crate::money::NanoUsd;
 
 pub(super) const MS_PER_HOUR: i64 = 3_600_000;
 pub(super) const MS_PER_DAY: i64 = 24 * MS_PER_HOUR;
-/// Lines in one statement.
-const LINES_PER_STATEMENT: usize = 50;
 pub(super) const N_SUMS: usize = 18;
 
 /// The summed columns of `call_hours`, `call_days` and `user_days`.
@@ -48,83 +46,85 @@ const LATENCY_KEY: [&str; 6] = ["at_ms", "team", "route", "split", "arm", "bucke
 const SUBJECT_KEY: [&str; 4] = ["hour_ms", "team", "kind", "name"];
 const SUBJECT_SUMS: [&str; 3] = ["n_calls", "n_unpriced", "cost_nano_usd"];
 
-/// A table that adds up numbers under a key: a time, texts, and for latencies a bucket at the end.
-struct Table<const K: usize, const S: usize> {
+/// A table that adds up `S` numbers under a key: a time, `T` texts, and for latencies a bucket at the end.
+struct Table<'a, const T: usize, const S: usize> {
     name: &'static str,
-    key: [&'static str; K],
+    key: &'static [&'static str],
     sums: [&'static str; S],
-    lines: BTreeMap<(i64, Vec<String>, Option<i64>), [i64; S]>,
+    lines: BTreeMap<Key<'a, T>, [i64; S]>,
 }
 
-impl<const K: usize, const S: usize> Table<K, S> {
-    fn new(name: &'static str, key: [&'static str; K], sums: [&'static str; S]) -> Self {
+type Key<'a, const T: usize> = (i64, [&'a str; T], Option<i64>);
+
+impl<'a, const T: usize, const S: usize> Table<'a, T, S> {
+    fn new(name: &'static str, key: &'static [&'static str], sums: [&'static str; S]) -> Self {
         Self { name, key, sums, lines: BTreeMap::new() }
     }
 
-    fn add(&mut self, at_ms: i64, texts: &[&str], bucket: Option<i64>, sums: [i64; S]) {
-        let key = (at_ms, texts.iter().map(|text| (*text).to_owned()).collect(), bucket);
+    fn add(&mut self, key: Key<'a, T>, sums: [i64; S]) {
         let line = self.lines.entry(key).or_insert([0; S]);
         line.iter_mut().zip(sums).for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }
 
-    async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
-        let lines: Vec<_> = self.lines.into_iter().collect();
-        for chunk in lines.chunks(LINES_PER_STATEMENT) {
-            let mut values = Vec::with_capacity(chunk.len() * (K + S));
-            for ((at_ms, texts, bucket), sums) in chunk {
-                values.push(Value::Int(*at_ms));
-                values.extend(texts.iter().map(|text| Value::Text(text.clone())));
-                values.extend(bucket.map(Value::Int));
-                values.extend(sums.map(Value::Int));
-            }
-            let text = upsert(self.name, &self.key, &self.sums, chunk.len());
-            let is_kept = chunk.len() == LINES_PER_STATEMENT || chunk.len() == 1;
-            tx.execute(Sql { is_kept, ..Sql::new(text, values) }).await?;
+    /// The same by day, in a table of its own.
+    fn days(&self, name: &'static str) -> Self {
+        let mut days = Self::new(name, self.key, self.sums);
+        for ((hour_ms, texts, bucket), sums) in &self.lines {
+            days.add((floor(*hour_ms, MS_PER_DAY), *texts, *bucket), *sums);
         }
+        days
+    }
+
+    async fn write(self, tx: &mut Tx) -> Result<(), StoreError> {
+        let bulk = upsert(self.name, self.key, &self.sums);
+        let mut values = Vec::with_capacity(self.lines.len() * bulk.n_columns);
+        for ((at_ms, texts, bucket), sums) in self.lines {
+            values.push(Value::Int(at_ms));
+            values.extend(texts.map(Value::from));
+            values.extend(bucket.map(Value::Int));
+            values.extend(sums.map(Value::Int));
+        }
+        tx.write(&bulk, values).await?;
         Ok(())
     }
 }
 
-fn upsert(table: &str, key: &[&str], sums: &[&str], n_lines: usize) -> String {
+fn upsert(table: &str, key: &[&str], sums: &[&str]) -> Bulk {
     let (keys, all) = (key.join(", "), [key, sums].concat().join(", "));
     let added = sums.iter().map(|sum| format!("{sum} = {table}.{sum} + excluded.{sum}"));
     let added = added.collect::<Vec<_>>().join(", ");
-    let lines = placeholders(n_lines, key.len() + sums.len());
-    format!("INSERT INTO {table} ({all}) VALUES {lines} ON CONFLICT ({keys}) DO UPDATE SET {added}")
+    Bulk {
+        head: format!("INSERT INTO {table} ({all}) VALUES "),
+        n_columns: key.len() + sums.len(),
+        tail: format!(" ON CONFLICT ({keys}) DO UPDATE SET {added}"),
+    }
 }
 
 /// Adds rows that were not there before to all sums.
 pub(super) async fn add(tx: &mut Tx, entries: &[&Entry]) -> Result<(), StoreError> {
-    let mut hours = Table::new("call_hours", CALL_KEY, SUMS);
-    let mut days = Table::new("call_days", CALL_KEY, SUMS);
-    let mut users = Table::new("user_days", USER_KEY, SUMS);
-    let mut subjects = Table::new("subject_hours", SUBJECT_KEY, SUBJECT_SUMS);
-    let mut teams = Table::new("team_hours", ["hour_ms", "team"], SUBJECT_SUMS);
-    let mut latency_hours = Table::new("latency_hours", LATENCY_KEY, ["n"]);
-    let mut latency_days = Table::new("latency_days", LATENCY_KEY, ["n"]);
+    let mut hours = Table::new("call_hours", &CALL_KEY, SUMS);
+    let mut users = Table::new("user_days", &USER_KEY, SUMS);
+    let mut subjects = Table::new("subject_hours", &SUBJECT_KEY, SUBJECT_SUMS);
+    let mut teams = Table::new("team_hours", &["hour_ms", "team"], SUBJECT_SUMS);
+    let mut latency_hours = Table::new("latency_hours", &LATENCY_KEY, ["n"]);
     for entry in entries {
         let (hour_ms, day_ms) = (floor(entry.ts_ms, MS_PER_HOUR), floor(entry.ts_ms, MS_PER_DAY));
-        let (call, sums) = (call_key(entry), sums(entry));
-        hours.add(hour_ms, &call, None, sums);
-        days.add(day_ms, &call, None, sums);
-        let (team, route) = (entry.team.as_str(), entry.route.as_str());
+        let sums = sums(entry);
+        hours.add((hour_ms, call_key(entry), None), sums);
+        let team = entry.team.as_str();
         let (key, user) =
             (entry.key.as_ref().map_or("", |key| key.as_str()), entry.user.as_deref().unwrap_or(""));
-        users.add(day_ms, &[team, key, user, entry.path.as_str(), entry.outcome.as_str()], None, sums);
+        let user_key = [team, key, user, entry.path.as_str(), entry.outcome.as_str()];
+        users.add((day_ms, user_key, None), sums);
         let spent = [1, i64::from(entry.cost.is_none()), entry.charge().get()];
-        teams.add(hour_ms, &[team], None, spent);
-        subjects.add(hour_ms, &[team, "team", ""], None, spent);
-        if !key.is_empty() {
-            subjects.add(hour_ms, &[team, "key", key], None, spent);
+        teams.add((hour_ms, [team], None), spent);
+        let named = [("team", ""), ("key", key), ("user", user)];
+        for (kind, name) in named.into_iter().filter(|(kind, name)| *kind == "team" || !name.is_empty()) {
+            subjects.add((hour_ms, [team, kind, name], None), spent);
         }
-        if !user.is_empty() {
-            subjects.add(hour_ms, &[team, "user", user], None, spent);
-        }
-        let timed = [team, route, entry.split.as_deref().unwrap_or(""), entry.arm.as_deref().unwrap_or("")];
-        let bucket = Some(bucket(entry.total_ms));
-        latency_hours.add(hour_ms, &timed, bucket, [1]);
-        latency_days.add(day_ms, &timed, bucket, [1]);
+        latency_hours.add((hour_ms, latency_key(entry), Some(bucket(entry.total_ms))), [1]);
     }
+    let (days, latency_days) = (hours.days("call_days"), latency_hours.days("latency_days"));
     hours.write(tx).await?;
     days.write(tx).await?;
     users.write(tx).await?;
@@ -150,6 +150,15 @@ fn call_key(entry: &Entry) -> [&str; 10] {
         entry.split.as_deref().unwrap_or(""),
         entry.arm.as_deref().unwrap_or(""),
         entry.outcome.as_str(),
+    ]
+}
+
+fn latency_key(entry: &Entry) -> [&str; 4] {
+    [
+        entry.team.as_str(),
+        entry.route.as_str(),
+        entry.split.as_deref().unwrap_or(""),
+        entry.arm.as_deref().unwrap_or(""),
     ]
 }
 
