@@ -99,8 +99,8 @@ pub enum KeyRefused {
 /// All keys and teams.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    /// By the hash of the whole key. One of them an id.
-    keys: HashMap<KeyHash, KeyRecord>,
+    /// By the hash of the whole key; more than one only where a file repeats a hash under a wrong id.
+    keys: HashMap<KeyHash, Vec<KeyRecord>>,
     teams: BTreeMap<TeamName, Arc<Team>>,
     /// The budgets of keys that have their own, their team's among them.
     key_budgets: HashMap<KeyId, Arc<[Budget]>>,
@@ -111,7 +111,10 @@ pub struct KeyRing {
 impl KeyRing {
     pub fn new(teams: BTreeMap<TeamName, Arc<Team>>, keys: impl IntoIterator<Item = KeyRecord>) -> Self {
         let by_id: HashMap<KeyId, KeyRecord> = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
-        let keys: HashMap<KeyHash, KeyRecord> = by_id.into_values().map(|key| (key.hash, key)).collect();
+        let mut keys: HashMap<KeyHash, Vec<KeyRecord>> = HashMap::new();
+        for key in by_id.into_values() {
+            keys.entry(key.hash).or_default().push(key);
+        }
         let everybody = || {
             let name = TeamName::from("default");
             Arc::new(Team::unlimited(&name))
@@ -123,7 +126,7 @@ impl KeyRing {
     /// Gives keys budgets of their own.
     pub fn with_key_budgets(mut self, own: &KeyBudgets) -> Self {
         let team_of: HashMap<&KeyId, &TeamName> =
-            self.keys.values().map(|key| (&key.id, &key.team)).collect();
+            self.keys.values().flatten().map(|key| (&key.id, &key.team)).collect();
         for (id, budgets) in own {
             let team = team_of.get(id).and_then(|team| self.teams.get(*team));
             let of_team = team.map_or_else(Vec::new, |team| team.budgets.to_vec());
@@ -150,7 +153,8 @@ impl KeyRing {
         }
         let presented = presented.ok_or(KeyRefused::Missing)?;
         let presented = PresentedKey::parse(presented).ok_or(KeyRefused::Malformed)?;
-        let key = self.keys.get(&presented.hash).filter(|key| key.id.as_str() == presented.id);
+        let mut with_this_hash = self.keys.get(&presented.hash).into_iter().flatten();
+        let key = with_this_hash.find(|key| key.id.as_str() == presented.id);
         let key = key.ok_or(KeyRefused::Wrong)?;
         if key.revoked_ms.is_some_and(|revoked_ms| revoked_ms <= now_ms) {
             return Err(KeyRefused::Revoked(key.id.clone()));
@@ -240,7 +244,8 @@ mod tests {
         // As a hash in the file can stand beside the wrong id.
         let misnamed = KeyRecord { id: KeyId::from("xyz"), ..key() };
 
-        assert_eq!(refusal(&ring(misnamed), Some(TEXT), 0), KeyRefused::Wrong);
+        assert_eq!(refusal(&ring(misnamed.clone()), Some(TEXT), 0), KeyRefused::Wrong);
+        assert!(KeyRing::new(BTreeMap::new(), [key(), misnamed]).admit(Some(TEXT), 0).is_ok());
     }
 
     #[test]
