@@ -34,7 +34,7 @@ mod writer;
 
 pub use self::config::LedgerConfig;
 pub use self::hold::{Hold, HoldAsk, HoldError};
-pub use self::journal::JournalError;
+pub use self::journal::{JournalError, JournalFill};
 pub use self::keeper::Keeper;
 pub use self::replicas::WhenAway;
 
@@ -160,10 +160,10 @@ impl Ledger {
         let writer = Writer::new(config, Tail::new(Arc::clone(&journal)), store.clone(), Arc::clone(&queue));
         tracker.spawn(writer.run());
         let replicas = shared.map(|shared| {
-            let when_away = config.when_shared_store_is_away;
             let parts = Parts {
                 shared,
-                when_away,
+                when_away: config.when_shared_store_is_away,
+                max_unsettled: config.max_unsettled_calls,
                 clock: clock.clone(),
                 store: store.clone(),
                 pending: queue.pending.subscribe(),
@@ -217,6 +217,22 @@ impl Ledger {
         self.shared.check_room().map_err(|error| error.to_string())
     }
 
+    /// What the journal holds, and what it may.
+    pub fn journal_fill(&self) -> JournalFill {
+        self.shared.journal.fill()
+    }
+
+    /// Tells the metrics how much waits for the database, and for the store that replicas share.
+    pub fn report_waiting(&self) {
+        let JournalFill { size_bytes, max_bytes } = self.journal_fill();
+        metrics::gauge!("stiver_ledger_journal_bytes").set(size_bytes as f64);
+        metrics::gauge!("stiver_ledger_journal_limit_bytes").set(max_bytes as f64);
+        metrics::gauge!("stiver_ledger_pending").set(self.n_pending() as f64);
+        if let Some(replicas) = &self.shared.replicas {
+            replicas.report_waiting();
+        }
+    }
+
     /// Rows posted and not yet in the database.
     pub fn n_pending(&self) -> u64 {
         *self.shared.queue.pending.borrow()
@@ -260,11 +276,12 @@ impl Ledger {
 
 impl Shared {
     fn check_room(&self) -> Result<(), HoldError> {
-        if !self.journal.is_full() {
+        let fill = self.journal.fill();
+        if !fill.is_full() {
             return Ok(());
         }
-        let max_bytes = self.journal.limits().max_bytes;
-        Err(HoldError::JournalFull { size_bytes: self.journal.size_bytes(), max_bytes })
+        let JournalFill { size_bytes, max_bytes } = fill;
+        Err(HoldError::JournalFull { size_bytes, max_bytes })
     }
 
     /// The one way into the book: the journal first, then the balances.

@@ -12,6 +12,7 @@ use postgres::PostgresServer;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use rustix::process::Signal;
 use secrecy::SecretString;
 use stiver::chat::Usage;
 use stiver::clock::Clock;
@@ -288,7 +289,7 @@ async fn a_database_that_is_away_costs_nothing_but_disk() {
     for nth in 0..100 {
         call(&ledger, nth).await;
     }
-    server.stop();
+    server.stop(Signal::KILL);
     for nth in 100..1_000 {
         call(&ledger, nth).await;
     }

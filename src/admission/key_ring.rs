@@ -3,7 +3,8 @@
 //! Reads no database: it is built from keys already loaded, and replaced as a whole when they change.
 //!
 //! Invariants: whoever does not know a key's secret learns nothing about the key, not even whether
-//! it exists; once one key or team is configured, nobody enters without a key.
+//! it exists: keys are found by the hash of the whole, so that a wrong secret and an unknown id are the same
+//! miss; once one key or team is configured, nobody enters without a key.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 
 use super::limiter::Limits;
 use crate::ledger::budget::Budget;
-use crate::team::{KeyId, KeyRecord, PresentedKey, RouteName, TeamName};
+use crate::team::{KeyHash, KeyId, KeyRecord, PresentedKey, RouteName, TeamName};
 
 /// One `[teams.NAME]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -98,7 +99,8 @@ pub enum KeyRefused {
 /// All keys and teams.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    keys: HashMap<KeyId, KeyRecord>,
+    /// By the hash of the whole key; more than one only where a file repeats a hash under a wrong id.
+    keys: HashMap<KeyHash, Vec<KeyRecord>>,
     teams: BTreeMap<TeamName, Arc<Team>>,
     /// The budgets of keys that have their own, their team's among them.
     key_budgets: HashMap<KeyId, Arc<[Budget]>>,
@@ -108,7 +110,11 @@ pub struct KeyRing {
 
 impl KeyRing {
     pub fn new(teams: BTreeMap<TeamName, Arc<Team>>, keys: impl IntoIterator<Item = KeyRecord>) -> Self {
-        let keys: HashMap<KeyId, KeyRecord> = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let by_id: HashMap<KeyId, KeyRecord> = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let mut keys: HashMap<KeyHash, Vec<KeyRecord>> = HashMap::new();
+        for key in by_id.into_values() {
+            keys.entry(key.hash).or_default().push(key);
+        }
         let everybody = || {
             let name = TeamName::from("default");
             Arc::new(Team::unlimited(&name))
@@ -119,8 +125,10 @@ impl KeyRing {
 
     /// Gives keys budgets of their own.
     pub fn with_key_budgets(mut self, own: &KeyBudgets) -> Self {
+        let team_of: HashMap<&KeyId, &TeamName> =
+            self.keys.values().flatten().map(|key| (&key.id, &key.team)).collect();
         for (id, budgets) in own {
-            let team = self.keys.get(id).and_then(|key| self.teams.get(&key.team));
+            let team = team_of.get(id).and_then(|team| self.teams.get(*team));
             let of_team = team.map_or_else(Vec::new, |team| team.budgets.to_vec());
             let all = of_team.into_iter().chain(budgets.iter().cloned()).collect();
             self.key_budgets.insert(id.clone(), all);
@@ -145,8 +153,9 @@ impl KeyRing {
         }
         let presented = presented.ok_or(KeyRefused::Missing)?;
         let presented = PresentedKey::parse(presented).ok_or(KeyRefused::Malformed)?;
-        let key =
-            self.keys.get(presented.id).filter(|key| key.hash == presented.hash).ok_or(KeyRefused::Wrong)?;
+        let mut with_this_hash = self.keys.get(&presented.hash).into_iter().flatten();
+        let key = with_this_hash.find(|key| key.id.as_str() == presented.id);
+        let key = key.ok_or(KeyRefused::Wrong)?;
         if key.revoked_ms.is_some_and(|revoked_ms| revoked_ms <= now_ms) {
             return Err(KeyRefused::Revoked(key.id.clone()));
         }
@@ -192,6 +201,10 @@ mod tests {
         }
     }
 
+    fn other_key() -> KeyRecord {
+        KeyRecord { id: KeyId::from("xyz"), hash: KeyHash::of("sk-stiver-xyz-other"), ..key() }
+    }
+
     fn ring(key: KeyRecord) -> KeyRing {
         KeyRing::new(BTreeMap::new(), [key])
     }
@@ -209,6 +222,39 @@ mod tests {
         assert_eq!(refusal(&ring, Some("sk-other"), 0), KeyRefused::Malformed);
         assert_eq!(refusal(&ring, Some("sk-stiver-abc-secreT"), 0), KeyRefused::Wrong);
         assert_eq!(refusal(&ring, Some("sk-stiver-xyz-secret"), 0), KeyRefused::Wrong);
+    }
+
+    #[test]
+    fn a_wrong_secret_and_an_unknown_id_are_refused_in_the_same_words() {
+        let ended = KeyRecord { revoked_ms: Some(0), expires_ms: Some(0), ..key() };
+        let rings = [ring(key()), ring(ended), KeyRing::new(BTreeMap::new(), [key(), other_key()])];
+
+        for ring in rings {
+            let told =
+                ["abc-Xecret", "abc-seXret", "abc-secreX", "abc-other", "xyz-secret", "zzz-secret", "a-s"]
+                    .map(|rest| refusal(&ring, Some(&format!("sk-stiver-{rest}")), 0));
+
+            assert!(told.iter().all(|one| *one == KeyRefused::Wrong), "{told:?}");
+            assert!(told.iter().all(|one| one.to_string() == told[0].to_string()));
+        }
+    }
+
+    #[test]
+    fn a_key_opens_under_its_own_id_alone() {
+        // As a hash in the file can stand beside the wrong id.
+        let misnamed = KeyRecord { id: KeyId::from("xyz"), ..key() };
+
+        assert_eq!(refusal(&ring(misnamed.clone()), Some(TEXT), 0), KeyRefused::Wrong);
+        assert!(KeyRing::new(BTreeMap::new(), [key(), misnamed]).admit(Some(TEXT), 0).is_ok());
+    }
+
+    #[test]
+    fn of_two_keys_with_one_id_the_later_opens() {
+        let changed = KeyRecord { hash: KeyHash::of("sk-stiver-abc-changed"), ..key() };
+        let ring = KeyRing::new(BTreeMap::new(), [key(), changed]);
+
+        assert!(ring.admit(Some("sk-stiver-abc-changed"), 0).is_ok());
+        assert_eq!(refusal(&ring, Some(TEXT), 0), KeyRefused::Wrong);
     }
 
     #[test]

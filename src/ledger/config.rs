@@ -40,6 +40,9 @@ pub struct LedgerConfig {
     /// What happens to calls of teams with budgets while `shared.redis_url` is away: `refuse`, or
     /// `{ fail_open_usd = 5 }` that each replica may spend per team and window; default `refuse`.
     pub when_shared_store_is_away: WhenAway,
+    /// Ended calls that `shared.redis_url` has not been told of, at which no further call of a team with budgets is
+    /// let in; default 50000.
+    pub max_unsettled_calls: usize,
     /// Where a warning goes when a soft budget is passed, an http(s) address; a team's own goes first. Default: none.
     pub webhook: Option<SecretString>,
 }
@@ -58,6 +61,7 @@ impl Default for LedgerConfig {
             close_timeout_ms: 5_000,
             retention_days: None,
             when_shared_store_is_away: WhenAway::Refuse,
+            max_unsettled_calls: 50_000,
             webhook: None,
         }
     }

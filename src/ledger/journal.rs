@@ -60,6 +60,20 @@ pub(super) struct JournalLimits {
     pub(super) segment_bytes: u64,
 }
 
+/// What the journal's files hold now, and at how much new calls are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalFill {
+    pub size_bytes: u64,
+    pub max_bytes: u64,
+}
+
+impl JournalFill {
+    /// Whether new calls must wait. Calls in flight may still append, so that none of them is lost.
+    pub fn is_full(&self) -> bool {
+        self.size_bytes >= self.max_bytes
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
     dir: PathBuf,
@@ -143,17 +157,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether new calls must wait. Calls in flight may still append, so that none of them is lost.
-    pub(super) fn is_full(&self) -> bool {
-        self.size_bytes() >= self.limits.max_bytes
-    }
-
-    pub(super) fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn limits(&self) -> JournalLimits {
-        self.limits
+    pub(super) fn fill(&self) -> JournalFill {
+        let size_bytes = self.size_bytes.load(Ordering::Relaxed);
+        JournalFill { size_bytes, max_bytes: self.limits.max_bytes }
     }
 
     /// Deletes the segments before `no`. The caller knows that their rows are in the database.

@@ -19,14 +19,14 @@
 //!   most), and rows not yet in the database (its flush interval, unless it is away, too).
 //!
 //! Invariants: a call is settled once, however often it is said; a holder whose lease ran out never holds
-//! again under that name; a settlement waits here until Redis has taken it.
+//! again under that name; a settlement waits here until Redis has taken it; where too many wait, no further
+//! call is let in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use metrics::{counter, gauge};
+use metrics::counter;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ mod allowance;
 mod names;
 mod open_calls;
 mod scripts;
+mod waiting;
 mod work;
 
 pub use self::allowance::WhenAway;
@@ -44,6 +45,7 @@ use self::allowance::Allowance;
 use self::names::{call_key, warned_key};
 use self::open_calls::{OpenCall, OpenCalls};
 use self::scripts::{Granted, Past, Scripts};
+use self::waiting::Waiting;
 use self::work::{Settlement, Settling};
 use super::budget::{AccountId, Books, Budget, Exceeded, Payer, Reserved, Warning};
 use super::store::{Store, StoreError};
@@ -69,7 +71,7 @@ pub(super) struct Replicas {
     open_calls: OpenCalls,
     allowance: Allowance,
     settlements: mpsc::UnboundedSender<Settlement>,
-    n_waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     /// Teams whose open calls have to be held again.
     lost: mpsc::UnboundedSender<TeamName>,
 }
@@ -78,6 +80,8 @@ pub(super) struct Replicas {
 pub(super) struct Parts {
     pub(super) shared: Arc<SharedStore>,
     pub(super) when_away: WhenAway,
+    /// Ended calls that may wait for the shared store before no further one is let in.
+    pub(super) max_unsettled: usize,
     pub(super) clock: Clock,
     pub(super) store: Store,
     /// Rows of this replica on their way to the database.
@@ -151,14 +155,21 @@ enum Unsure {
     Restless,
 }
 
+impl Unsure {
+    /// Whether a hold may stand in the store although nobody said so: a request was sent, and its answer lost.
+    fn may_have_held(&self) -> bool {
+        matches!(self, Self::Shared(SharedError::Redis(_) | SharedError::Timeout { .. }))
+    }
+}
+
 impl Replicas {
     /// The store is asked only when there is something to ask.
     pub(super) fn new(parts: Parts) -> (Self, Work) {
-        let Parts { shared, when_away, clock, store, pending } = parts;
-        let (settlements, waiting) = mpsc::unbounded_channel();
+        let Parts { shared, when_away, max_unsettled, clock, store, pending } = parts;
+        let (settlements, queue) = mpsc::unbounded_channel();
         let (lost, found_lost) = mpsc::unbounded_channel();
-        let n_waiting = Arc::new(AtomicUsize::new(0));
-        let settling = Settling::new(Arc::clone(&shared), waiting, Arc::clone(&n_waiting), pending.clone());
+        let waiting = Arc::new(Waiting::new(max_unsettled));
+        let settling = Settling::new(Arc::clone(&shared), queue, Arc::clone(&waiting), pending.clone());
         let replicas = Self {
             shared,
             scripts: Scripts::new(),
@@ -168,7 +179,7 @@ impl Replicas {
             open_calls: OpenCalls::default(),
             allowance: Allowance::new(when_away),
             settlements,
-            n_waiting,
+            waiting,
             lost,
         };
         (replicas, Work { settling, lost: found_lost })
@@ -195,6 +206,10 @@ impl Replicas {
         if accounts.is_empty() {
             let reserved = books.lock().reserve(ask.payer, ask.ts_ms, ask.ceiling);
             return Ok((reserved, Stake { accounts, ceiling: ask.ceiling, allowance: None }));
+        }
+        if let Err(why) = self.waiting.check_room() {
+            counter!("stiver_holds_without_shared_store_total", "outcome" => "queue_full").increment(1);
+            return Err(NoStake::Away { why });
         }
         let claim = Claim { replicas: self, ask, accounts: &accounts, is_open: true };
         let said = self.hold_shared(books, ask, &accounts).await;
@@ -262,8 +277,9 @@ impl Replicas {
                 Ok((reserved, Stake { accounts, ceiling: ask.ceiling, allowance: Some(allowance) }))
             }
             Err(why) => {
-                // It may have been held, and only the answer was lost.
-                self.enqueue(ask.id, ask.payer, &accounts, (ask.ceiling, NanoUsd::ZERO));
+                if unsure.may_have_held() {
+                    self.enqueue(ask.id, ask.payer, &accounts, (ask.ceiling, NanoUsd::ZERO));
+                }
                 Err(NoStake::Away { why: format!("{unsure}; {why}") })
             }
         }
@@ -314,18 +330,21 @@ impl Replicas {
     }
 
     fn send(&self, settlement: Settlement) {
-        let n_waiting = self.n_waiting.fetch_add(1, Ordering::Relaxed) + 1;
-        gauge!("stiver_shared_settlements_waiting").set(n_waiting as f64);
+        self.waiting.add();
         // The receiver lives until the ledger is closed; what is ended after it is told by `verify`.
         if self.settlements.send(settlement).is_err() {
-            self.n_waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.remove(1);
             counter!("stiver_shared_settlements_lost_total").increment(1);
         }
     }
 
     /// Settlements that Redis has not taken yet.
     pub(super) fn n_waiting(&self) -> usize {
-        self.n_waiting.load(Ordering::Relaxed)
+        self.waiting.n()
+    }
+
+    pub(super) fn report_waiting(&self) {
+        self.waiting.report();
     }
 
     /// Whether no other replica has told this warning; each may where they cannot be asked.
@@ -336,6 +355,7 @@ impl Replicas {
     }
 
     pub(super) async fn readiness(&self) -> Result<(), String> {
+        self.waiting.check_room()?;
         self.shared.readiness().await
     }
 

@@ -81,6 +81,12 @@ impl PartialEq for KeyHash {
 
 impl Eq for KeyHash {}
 
+impl std::hash::Hash for KeyHash {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(..)")
@@ -98,6 +104,26 @@ mod tests {
         assert_eq!(key.id, "abc");
         assert_eq!(KeyHash::from_hex(&key.hash.to_hex()), Some(key.hash));
         assert_ne!(key.hash, KeyHash::of("sk-stiver-abc-secreT"));
+    }
+
+    #[test]
+    fn hashes_are_compared_in_their_full_width() {
+        let hash = KeyHash::of("sk-stiver-abc-secret");
+
+        for bit in 0..256 {
+            let mut other = hash;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(hash, other, "bit {bit}");
+        }
+    }
+
+    /// All that is left of a secret is its hash, so nothing can compare the secret itself.
+    #[test]
+    fn a_presented_key_is_its_id_and_a_hash_of_the_whole() {
+        let PresentedKey { id, hash } = PresentedKey::parse("sk-stiver-abc-secret").unwrap();
+
+        assert_eq!((id, hash), ("abc", KeyHash::of("sk-stiver-abc-secret")));
+        assert_ne!(hash, KeyHash::of("secret"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Invariant: after every mistake the same gateway still answers.
 
 use serde_json::{Value, json};
+use stiver::team::key::PREFIX;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -218,6 +219,29 @@ async fn keys_that_do_not_open_are_refused_before_the_body_is_read() {
     assert!(fake.calls().is_empty(), "nothing of it went upstream");
     gateway.key = good;
     check_answers(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_and_an_unknown_id_are_answered_byte_for_byte_alike() {
+    let fake = FakeUpstream::start();
+    let home = Home::new(&config(&fake, ""));
+    let key = home.create_key(&[]).await;
+    let gateway = home.start().await;
+    let (id, secret) = (PREFIX.len(), key.rfind('-').unwrap() + 1);
+    let mut told = Vec::new();
+
+    for at in [id, secret, secret.midpoint(key.len()), key.len() - 1] {
+        let other = if &key[at..=at] == "a" { "b" } else { "a" };
+        let wrong = format!("authorization: Bearer {}{other}{}", &key[..at], &key[at + 1..]);
+        let answer = exchange(gateway.address, &request(CHAT, &[&wrong], b"{}")).await.unwrap();
+        check("a wrong key", &answer, (401, None, Some("invalid_api_key")));
+        let mut headers = answer.headers.clone();
+        headers.remove("x-request-id");
+        headers.remove("date");
+        told.push((headers, answer.body));
+    }
+
+    assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! The fake upstream stays alive and knows what it was sent; a call's `x-request-id` there is the id
 //! of its row here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::fake_upstream::{FakeUpstream, SeenCall};
-use crate::harness::{Answer, Gateway, Home, Posting, ask, ask_streamed, config, within};
+use crate::harness::{
+    Answer, Gateway, Home, Posting, ask, ask_streamed, asked_for, config, cost_told, ids_of, within,
+};
 use crate::postgres::PostgresServer;
 
 const N_STREAMED: usize = 200;
@@ -22,11 +24,6 @@ const N_FINISHED: usize = 20;
 /// Kills in a run of all tests; `STIVER_TEST_KILLS` asks for more.
 const N_ROUNDS: usize = 5;
 const N_CLIENTS: usize = 24;
-
-fn ids_of(calls: &[SeenCall]) -> BTreeSet<String> {
-    let id = |call: &SeenCall| call.header("x-request-id").expect("every call has an id").to_owned();
-    calls.iter().map(id).collect()
-}
 
 /// Lets a gateway read what the last one left, and returns the book as it stands then.
 async fn book_after_restart(home: &Home) -> BTreeMap<String, Posting> {
@@ -76,17 +73,6 @@ struct Told {
     cost_nano_usd: i64,
 }
 
-/// `usage.cost` of a whole answer, or of the last chunk of a stream.
-fn cost_told(answer: &Answer) -> i64 {
-    let text = answer.text();
-    let mut objects = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
-    let cost = objects.find_map(|object| {
-        let object: serde_json::Value = serde_json::from_str(object).ok()?;
-        object["usage"]["cost"].as_f64()
-    });
-    (cost.expect("an answer says what it cost") * 1e9).round() as i64
-}
-
 /// `None` where the client was not answered in full; an error when there is no gateway any more.
 async fn one_call(gateway: &Gateway, nth: u64) -> reqwest::Result<Option<Told>> {
     let what = ["", "chunks=8 interval_ms=10", "first_byte_ms=30", "status=500", "chunks=6 cut=3"];
@@ -134,9 +120,8 @@ async fn load_until_killed(gateway: Gateway, lifetime: Duration, rng: &mut StdRn
     all
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the gateway")]
 fn n_rounds() -> usize {
-    std::env::var("STIVER_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(N_ROUNDS)
+    asked_for("STIVER_TEST_KILLS").unwrap_or(N_ROUNDS)
 }
 
 fn seeded() -> StdRng {
@@ -177,7 +162,7 @@ async fn kills_while_postgres_comes_and_goes_lose_and_double_nothing() {
         let (before, after) = (rng.random_range(0..600), rng.random_range(0..1_500));
         let outage = async {
             tokio::time::sleep(Duration::from_millis(before)).await;
-            postgres.stop();
+            postgres.stop(Signal::KILL);
             tokio::time::sleep(Duration::from_millis(after)).await;
             postgres.start_again().await;
         };

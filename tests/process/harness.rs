@@ -5,7 +5,7 @@
 //! Invariants: nothing waits for longer than [`PATIENCE`]; a gateway dies with its [`Gateway`]; its
 //! environment is empty but for what a test gives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::fake_upstream::FakeUpstream;
+use crate::fake_upstream::{FakeUpstream, SeenCall};
 
 /// Far more than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +34,12 @@ pub const MODEL: &str = "gpt-4o-mini";
 /// Waits, but not for ever.
 pub async fn within<T>(what: &str, wanted: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, wanted).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
+/// How much of something the environment asks for: a test that is long or wide is short and narrow by default.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the gateway")]
+pub fn asked_for(name: &str) -> Option<usize> {
+    std::env::var(name).ok().and_then(|n| n.parse().ok())
 }
 
 /// One route to one upstream, which is the fake and whose breaker stays closed; `more` is appended.
@@ -280,6 +286,26 @@ impl Gateway {
         within(path, answer).await.expect("the gateway answers")
     }
 
+    /// A metric without labels, as it stands now; 0 where nothing has set it.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a metric is a number"))
+    }
+
+    /// What the team of the gateway's key has spent and holds this month, in nano-dollars.
+    pub async fn balance(&self) -> (i64, i64) {
+        let request = self.http.get(self.url("/admin/v1/teams")).bearer_auth(&self.key);
+        let answer = async { Answer::read(request.send().await?).await };
+        let told = within("the balances", answer).await.expect("the gateway answers").json();
+        let month = &told["data"][0]["spent_usd"]["month"];
+        let nanos = |name: &str| {
+            let usd = month[name].as_str().and_then(|usd| usd.parse::<f64>().ok());
+            (usd.unwrap_or_else(|| panic!("no {name} in {told}")) * 1e9).round() as i64
+        };
+        (nanos("spent_usd"), nanos("held_usd"))
+    }
+
     /// Asks the same until the status is `status`; for what takes effect a moment later.
     pub async fn chat_until(&self, ask: &Value, status: u16) -> Answer {
         let asking = async {
@@ -305,6 +331,21 @@ pub fn ask_streamed(text: &str) -> Value {
     ask["stream"] = true.into();
     ask["stream_options"] = json!({"include_usage": true});
     ask
+}
+
+/// What stands in the book for these calls: the ids that their upstream was told.
+pub fn ids_of(calls: &[SeenCall]) -> BTreeSet<String> {
+    let id = |call: &SeenCall| call.header("x-request-id").expect("every call has an id").to_owned();
+    calls.iter().map(id).collect()
+}
+
+/// `usage.cost` of a whole answer, or of the last chunk of a stream.
+pub fn cost_told(answer: &Answer) -> i64 {
+    let text = answer.text();
+    let mut objects = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
+    let cost =
+        objects.find_map(|object| serde_json::from_str::<Value>(object).ok()?["usage"]["cost"].as_f64());
+    (cost.expect("an answer says what it cost") * 1e9).round() as i64
 }
 
 /// A response, read to its end.

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -87,22 +88,30 @@ impl PostgresServer {
         format!("postgres://stiver:secret@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Ends it at once, as a crash would; what was committed is there when it starts again.
-    pub(crate) fn stop(&mut self) {
-        // Its own children end when they miss it.
-        drop(self.child.kill());
+    /// Ends it: by `KILL` as a crash would, by `INT` as an operator does who waits for nobody. What was committed
+    /// is there when it starts again.
+    pub(crate) fn stop(&mut self, by: Signal) {
+        // Its own children end when they miss it, and an error means that it is gone already.
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()).filter(|_| self.is_running()) {
+            let _ = kill_process(pid, by);
+        }
         drop(self.child.wait());
     }
 
+    /// A number that was waited for may be another process's by now.
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
     pub(crate) async fn start_again(&mut self) {
-        self.stop();
+        self.stop(Signal::KILL);
         let _ = std::fs::remove_file(self.dir.path().join("data/postmaster.pid"));
         let start = Instant::now();
         // The children of the one before may hold its memory a moment longer.
         loop {
             self.child = serve(self.dir.path(), self.port, self.owner).expect("it started before");
             tokio::time::sleep(Duration::from_millis(200)).await;
-            if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if self.is_running() {
                 break;
             }
             assert!(start.elapsed() < STARTS_WITHIN, "Postgres does not start again");
@@ -113,7 +122,7 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(Signal::KILL);
     }
 }
 

@@ -10,7 +10,7 @@ use stiver::clock::Clock;
 use stiver::ledger::budget::{Budget, Payer, Window};
 use stiver::ledger::entry::{Entry, Outcome};
 use stiver::ledger::verify::{VerifyAsk, verify};
-use stiver::ledger::{Hold, HoldAsk, HoldError, Ledger, LedgerConfig, WhenAway};
+use stiver::ledger::{Hold, HoldAsk, HoldError, Ledger, LedgerConfig};
 use stiver::money::NanoUsd;
 use stiver::shared::{SharedConfig, SharedStore};
 use stiver::team::{CallId, RouteName, TeamName, UpstreamName};
@@ -29,7 +29,7 @@ pub(crate) struct Fleet {
     pub(crate) ledgers: Vec<Ledger>,
     pub(crate) clock: Clock,
     pub(crate) budgets: Arc<[Budget]>,
-    pub(crate) when_away: WhenAway,
+    change: fn(&mut LedgerConfig),
     tasks: TaskTracker,
     dir: TempDir,
 }
@@ -53,13 +53,13 @@ pub(crate) fn shared(redis: &RedisServer, timeout_ms: u64) -> Arc<SharedStore> {
 
 impl Fleet {
     pub(crate) async fn start(n_replicas: usize, budgets: &[Budget]) -> Option<Self> {
-        Self::start_with(n_replicas, budgets, WhenAway::Refuse).await
+        Self::start_with(n_replicas, budgets, |_| {}).await
     }
 
     pub(crate) async fn start_with(
         n_replicas: usize,
         budgets: &[Budget],
-        when_away: WhenAway,
+        change: fn(&mut LedgerConfig),
     ) -> Option<Self> {
         let redis = RedisServer::start()?;
         let mut fleet = Self {
@@ -67,7 +67,7 @@ impl Fleet {
             ledgers: Vec::new(),
             clock: Clock::standing_at(NOW_MS),
             budgets: budgets.into(),
-            when_away,
+            change,
             tasks: TaskTracker::new(),
             dir: tempfile::tempdir().unwrap(),
         };
@@ -79,13 +79,14 @@ impl Fleet {
     }
 
     pub(crate) fn config(&self, nth: usize) -> LedgerConfig {
-        LedgerConfig {
+        let mut config = LedgerConfig {
             path: self.dir.path().join("ledger.sqlite"),
             journal_dir: self.dir.path().join(format!("journal-{nth}")),
             flush_interval_ms: 1,
-            when_shared_store_is_away: self.when_away,
             ..LedgerConfig::default()
-        }
+        };
+        (self.change)(&mut config);
+        config
     }
 
     /// A replica with the journal of number `nth`, under a new name.

@@ -2,13 +2,29 @@
 
 use stiver::ledger::entry::Outcome;
 use stiver::ledger::verify::{VerifyAsk, rebuild};
-use stiver::ledger::{HoldError, WhenAway};
+use stiver::ledger::{HoldError, LedgerConfig, WhenAway};
 use stiver::money::NanoUsd;
 
 use crate::fleet::{Fleet, budget, ended, eventually, send, shared_config, team};
 
 fn is_away(refused: &HoldError) -> bool {
     matches!(refused, HoldError::SharedAway { .. })
+}
+
+/// What each replica may spend without Redis.
+fn may_spend_20(config: &mut LedgerConfig) {
+    config.when_shared_store_is_away = WhenAway::FailOpen(NanoUsd::new(20));
+}
+
+/// As `stiver ledger rebuild` does.
+async fn put_right(fleet: &Fleet) {
+    let ask = VerifyAsk {
+        budgets: vec![(team(), fleet.budgets.to_vec())],
+        shared: shared_config(&fleet.redis, 5_000),
+        now_ms: fleet.clock.now_ms(),
+        since_ms: None,
+    };
+    rebuild(&fleet.config(0), &ask).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,8 +115,7 @@ async fn a_call_that_ends_while_redis_is_away_is_settled_when_it_is_back() {
 
 #[tokio::test]
 async fn each_replica_spends_its_allowance_without_redis_and_all_of_it_is_told_afterwards() {
-    let fail_open = WhenAway::FailOpen(NanoUsd::new(20));
-    let Some(mut fleet) = Fleet::start_with(2, &[budget(1_000)], fail_open).await else { return };
+    let Some(mut fleet) = Fleet::start_with(2, &[budget(1_000)], may_spend_20).await else { return };
     fleet.spend(0, 500).await;
     fleet.spend(1, 100).await;
     assert_eq!(fleet.settled().await, (600, 0));
@@ -121,13 +136,7 @@ async fn each_replica_spends_its_allowance_without_redis_and_all_of_it_is_told_a
     assert_eq!(held, 0);
     // An account that is read again while rows are on their way may count some of them twice, never less than once.
     assert!((640..=680).contains(&spent), "{spent}");
-    let ask = VerifyAsk {
-        budgets: vec![(team(), fleet.budgets.to_vec())],
-        shared: shared_config(&fleet.redis, 5_000),
-        now_ms: fleet.clock.now_ms(),
-        since_ms: None,
-    };
-    rebuild(&fleet.config(0), &ask).await.unwrap();
+    put_right(&fleet).await;
     assert_eq!(fleet.settled().await, (640, 0));
     fleet.check_that_all_adds_up().await;
     fleet.close().await;
@@ -135,8 +144,7 @@ async fn each_replica_spends_its_allowance_without_redis_and_all_of_it_is_told_a
 
 #[tokio::test]
 async fn an_allowance_is_not_for_a_budget_that_was_spent_already() {
-    let fail_open = WhenAway::FailOpen(NanoUsd::new(20));
-    let Some(mut fleet) = Fleet::start_with(1, &[budget(100)], fail_open).await else { return };
+    let Some(mut fleet) = Fleet::start_with(1, &[budget(100)], may_spend_20).await else { return };
     fleet.spend(0, 95).await;
     assert_eq!(fleet.settled().await, (95, 0));
     assert!(fleet.hold(0, 6).await.is_err(), "it hears of the balance");
@@ -146,5 +154,62 @@ async fn an_allowance_is_not_for_a_budget_that_was_spent_already() {
     assert!(fleet.hold(0, 5).await.is_ok());
     fleet.redis.restart();
     fleet.settled().await;
+    fleet.close().await;
+}
+
+#[tokio::test]
+async fn at_the_bound_of_ended_calls_that_redis_has_not_heard_of_no_further_one_is_let_in() {
+    let budgets = [budget(1_000)];
+    let started = Fleet::start_with(1, &budgets, |config| {
+        may_spend_20(config);
+        config.max_unsettled_calls = 3;
+    });
+    let Some(mut fleet) = started.await else { return };
+    let mut in_flight = fleet.hold(0, 100).await.unwrap();
+    send(&mut in_flight);
+    assert_eq!(fleet.settled().await, (0, 100));
+    fleet.redis.kill();
+
+    // Below the bound, where each of them waits.
+    for n_before in 0..3 {
+        assert_eq!(fleet.ledgers[0].n_unsettled(), n_before);
+        fleet.spend(0, 1).await;
+    }
+    // At it: the allowance is not spent, and yet nobody is let in. What is in flight still ends.
+    let refused = fleet.hold(0, 1).await.unwrap_err();
+    let entry = ended(&in_flight, 90);
+    assert!(in_flight.post(entry).durable);
+
+    assert!(is_away(&refused) && refused.to_string().contains("`ledger.max_unsettled_calls`"), "{refused}");
+    assert_eq!(fleet.ledgers[0].n_unsettled(), 4);
+    let unready = fleet.ledgers[0].shared_readiness().await.unwrap().unwrap_err();
+    assert!(unready.contains("4 ended calls wait"), "{unready}");
+    assert_eq!(fleet.rows().await.len(), 4, "the database has them all");
+    fleet.redis.restart();
+    let (spent, held) = fleet.settled().await;
+    assert_eq!(held, 0);
+    // Redis came back empty: what is read again while it is told may count twice, never less than once.
+    assert!((93..=186).contains(&spent), "{spent}");
+    eventually("calls are let in again", async || fleet.hold(0, 1).await.is_ok()).await;
+    put_right(&fleet).await;
+    assert_eq!(fleet.settled().await, (93, 0));
+    fleet.check_that_all_adds_up().await;
+    fleet.close().await;
+}
+
+#[tokio::test]
+async fn calls_that_are_refused_without_asking_redis_do_not_wait_to_be_told_to_it() {
+    let Some(mut fleet) = Fleet::start(1, &[budget(100)]).await else { return };
+    fleet.redis.kill();
+
+    for _ in 0..1_000 {
+        assert!(is_away(&fleet.hold(0, 1).await.unwrap_err()));
+    }
+
+    // A request that was sent may have been heard; for a moment after it failed none is sent.
+    let n_unsettled = fleet.ledgers[0].n_unsettled();
+    assert!((1..100).contains(&n_unsettled), "{n_unsettled}");
+    fleet.redis.restart();
+    assert_eq!(fleet.settled().await, (0, 0));
     fleet.close().await;
 }

@@ -1,19 +1,19 @@
 //! What goes on beside the calls: settlements on their way to the shared store, and signs of life.
 //!
-//! Invariants: a settlement leaves the queue only after the store has taken it; while the ledger closes,
-//! what can be told is told, for a moment.
+//! Invariants: a settlement leaves the queue only after the store has taken it, and how many may wait in it is
+//! counted where calls are let in; while the ledger closes, what can be told is told, for a moment.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::open_calls::OpenCall;
 use super::scripts::{Granted, Holding, Renewed, Scripts};
+use super::waiting::Waiting;
 use super::{Asking, Replicas};
 use crate::money::NanoUsd;
 use crate::shared::SharedStore;
@@ -43,8 +43,8 @@ pub(super) struct Settlement {
 pub(super) struct Settling {
     shared: Arc<SharedStore>,
     scripts: Scripts,
-    waiting: mpsc::UnboundedReceiver<Settlement>,
-    n_waiting: Arc<AtomicUsize>,
+    queue: mpsc::UnboundedReceiver<Settlement>,
+    waiting: Arc<Waiting>,
     /// Rows of this replica on their way to the database.
     pending: watch::Receiver<u64>,
 }
@@ -52,18 +52,18 @@ pub(super) struct Settling {
 impl Settling {
     pub(super) fn new(
         shared: Arc<SharedStore>,
-        waiting: mpsc::UnboundedReceiver<Settlement>,
-        n_waiting: Arc<AtomicUsize>,
+        queue: mpsc::UnboundedReceiver<Settlement>,
+        waiting: Arc<Waiting>,
         pending: watch::Receiver<u64>,
     ) -> Self {
-        Self { shared, scripts: Scripts::new(), waiting, n_waiting, pending }
+        Self { shared, scripts: Scripts::new(), queue, waiting, pending }
     }
 
     pub(super) async fn run(mut self, closing: CancellationToken) {
         let mut batch = Vec::with_capacity(N_AT_ONCE);
         loop {
             tokio::select! {
-                n_taken = self.waiting.recv_many(&mut batch, N_AT_ONCE) => {
+                n_taken = self.queue.recv_many(&mut batch, N_AT_ONCE) => {
                     if n_taken == 0 {
                         return;
                     }
@@ -95,14 +95,13 @@ impl Settling {
     async fn settle(&self, batch: Vec<Settlement>) -> Vec<Settlement> {
         let told = join_all(batch.iter().map(|one| self.scripts.settle(&self.shared, one))).await;
         let n_told = told.iter().filter(|told| told.is_ok()).count();
-        let n_waiting = self.n_waiting.fetch_sub(n_told, Ordering::Relaxed) - n_told;
-        gauge!("stiver_shared_settlements_waiting").set(n_waiting as f64);
+        self.waiting.remove(n_told);
         batch.into_iter().zip(told).filter(|(_, told)| told.is_err()).map(|(one, _)| one).collect()
     }
 
     async fn say_the_last(mut self, mut batch: Vec<Settlement>) {
-        self.waiting.close();
-        while let Ok(settlement) = self.waiting.try_recv() {
+        self.queue.close();
+        while let Ok(settlement) = self.queue.try_recv() {
             batch.push(settlement);
         }
         for _ in 0..N_LAST_TRIES {

@@ -170,7 +170,15 @@ pub(super) async fn health(State(gateway): State<Arc<Gateway>>, request: Request
         let (viewer, _) = question(&gateway, request)?;
         viewer.require_operator()?;
         let parts = gateway.readiness().await;
-        Ok(json!({"parts": parts, "rows_not_in_the_database": gateway.ledger.n_pending()}))
+        let fill = gateway.ledger.journal_fill();
+        let journal = json!({
+            "size_bytes": fill.size_bytes,
+            "max_bytes": fill.max_bytes,
+            "share": fill.size_bytes as f64 / fill.max_bytes as f64,
+        });
+        Ok(
+            json!({"parts": parts, "rows_not_in_the_database": gateway.ledger.n_pending(), "journal": journal}),
+        )
     };
     respond(answer.await)
 }

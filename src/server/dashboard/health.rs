@@ -2,8 +2,6 @@
 //!
 //! The state of parts is what `/readyz` tells anybody. Calls and errors are the viewer's team's.
 
-use std::path::Path;
-
 use maud::{Markup, html};
 
 use super::book::{Book, Read, grouped, sum};
@@ -15,14 +13,13 @@ use crate::gateway::Part;
 use crate::ledger::report::{By, SpendRow, Sums};
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let journal_dir = &book.live.config.ledger.journal_dir;
     let (rows, by_upstream) = tokio::try_join!(book.by_time(&[By::Outcome]), book.whole(&[By::Upstream]))?;
-    let (parts, journal_bytes) = tokio::join!(book.gateway.readiness(), size_bytes(journal_dir));
+    let parts = book.gateway.readiness().await;
     let total = sum(&rows);
     let sums = by_column(&book.span, &rows);
     let columns = book.span.columns();
     Ok(html! {
-        (tiles(&figures(book, &parts, journal_bytes, (&total, &sums))))
+        (tiles(&figures(book, &parts, (&total, &sums))))
         (card("Parts", "A part that is not required only makes answers dearer or less sure.", &parts_table(&parts)))
         (card("Upstreams", "", &upstream_table(book, &by_upstream)))
         @if total.n_calls > 0 {
@@ -34,26 +31,10 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     })
 }
 
-/// Bytes of the files in a folder; nothing where it cannot be read.
-async fn size_bytes(folder: &Path) -> Option<u64> {
-    let mut files = tokio::fs::read_dir(folder).await.ok()?;
-    let mut n_bytes = 0;
-    while let Some(file) = files.next_entry().await.ok()? {
-        // A file that was deleted meanwhile has no size.
-        n_bytes += file.metadata().await.map_or(0, |about| about.len());
-    }
-    Some(n_bytes)
-}
-
-fn figures(
-    book: &Book<'_>,
-    parts: &[Part],
-    journal_bytes: Option<u64>,
-    (total, columns): (&Sums, &[Sums]),
-) -> [Tile<'static>; 4] {
+fn figures(book: &Book<'_>, parts: &[Part], (total, columns): (&Sums, &[Sums])) -> [Tile<'static>; 4] {
     let n_wrong = parts.iter().filter(|part| !part.ready).count();
     let is_ready = parts.iter().all(|part| part.ready || !part.required);
-    let most_bytes = book.live.config.ledger.max_journal_bytes;
+    let journal = book.gateway.ledger.journal_fill();
     let unsure = series::rates(columns, |sums| sums.n_estimated);
     let unpriced = series::rates(columns, |sums| sums.n_unpriced);
     [
@@ -70,11 +51,20 @@ fn figures(
         },
         Tile {
             label: "Journal",
-            value: journal_bytes.map_or(NOTHING.to_owned(), format::bytes),
-            note: html! { (format::grouped(book.gateway.ledger.n_pending())) " rows wait for the database" },
-            picture: html! { @if let Some(n_bytes) = journal_bytes {
-                (meter(n_bytes as f64, most_bytes as f64, &format!("{} of {}, above which calls are refused", format::bytes(n_bytes), format::bytes(most_bytes))))
-            } },
+            value: format::bytes(journal.size_bytes),
+            note: html! {
+                (share(journal.size_bytes, journal.max_bytes)) " of " (format::bytes(journal.max_bytes)) "; "
+                (format::grouped(book.gateway.ledger.n_pending())) " rows wait for the database"
+            },
+            picture: meter(
+                journal.size_bytes as f64,
+                journal.max_bytes as f64,
+                &format!(
+                    "{} of {}, above which calls are refused",
+                    format::bytes(journal.size_bytes),
+                    format::bytes(journal.max_bytes)
+                ),
+            ),
         },
         Tile {
             label: "Estimated rows",

@@ -1,5 +1,6 @@
 //! The book without its database or its journal: answers go on as long as none can be lost.
 
+use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use stiver::clock::Clock;
@@ -78,6 +79,28 @@ async fn rows_the_database_never_took_are_posted_at_the_next_start() {
     assert_eq!(rows[0].cost.map(|cost| cost.get()), Some(fake.bill().total_nano_usd));
 }
 
+/// What `/admin/v1/health` says of the journal.
+async fn journal(gateway: &TestGateway) -> Value {
+    let told = gateway.get("/admin/v1/health").await.json()["journal"].clone();
+    let number = |name: &str| told[name].as_f64().unwrap_or_else(|| panic!("no {name} in {told}"));
+    assert!((number("share") - number("size_bytes") / number("max_bytes")).abs() < 1e-9, "{told}");
+    told
+}
+
+#[tokio::test]
+async fn health_tells_how_full_the_journal_is() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&(endpoints(&fake) + "[ledger]\nmax_journal_bytes = 1_000_000\n")).await;
+    let before = journal(&gateway).await;
+
+    assert_eq!(gateway.post(CHAT, &chat("gpt-4o", "hello")).await.status, 200);
+    let after = journal(&gateway).await;
+
+    assert_eq!(after["max_bytes"], 1_000_000);
+    assert!(after["size_bytes"].as_u64() > before["size_bytes"].as_u64(), "{before} {after}");
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn a_full_journal_refuses_calls_before_anything_is_sent_until_the_database_is_back() {
     if !has_sqlite() {
@@ -103,6 +126,10 @@ async fn a_full_journal_refuses_calls_before_anything_is_sent_until_the_database
     assert_eq!(repeated.status, 503, "a row of a hit has no room either");
     let ready = gateway.get("/readyz").await;
     assert_eq!((ready.status, &ready.json()["ready"]), (503, &serde_json::json!(false)));
+    let full = journal(&gateway).await;
+    assert!(full["size_bytes"].as_u64() >= Some(65_536) && full["share"].as_f64() >= Some(1.0), "{full}");
+    let page = gateway.get("/dashboard/health").await;
+    assert!(page.text().contains("of 65.5 kB; "), "{}", page.text());
 
     lock.let_go().await;
     gateway.gateway().ledger.flushed().await;
