@@ -11,6 +11,7 @@ mod crash;
 mod dashboard;
 mod edge;
 pub mod harness;
+mod privacy;
 mod replicas;
 mod sdks;
 pub mod sockets;
