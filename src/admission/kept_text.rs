@@ -64,3 +64,39 @@ impl KeepText {
         ts_ms.saturating_add(i64::from(self.days) * MS_PER_DAY)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_unless_it_is_said() {
+        assert_eq!(TextConfig::default().kept(), None);
+        assert_eq!(TextConfig::default().mistakes().count(), 0);
+        let keep = TextConfig { keep: true, ..TextConfig::default() }.kept();
+        assert_eq!(keep, Some(KeepText { days: 7, max_bytes: 65_536 }));
+    }
+
+    #[test]
+    fn both_ends_of_each_range_are_taken_and_one_beyond_is_told_by_name() {
+        for (days, max_bytes, expected) in [
+            (1, 1_024, vec![]),
+            (3_650, 196_608, vec![]),
+            (0, 1_023, vec!["days", "max_bytes"]),
+            (3_651, 196_609, vec!["days", "max_bytes"]),
+        ] {
+            let config = TextConfig { keep: true, days, max_bytes };
+
+            let named: Vec<&str> = config.mistakes().map(|(name, _)| name).collect();
+            assert_eq!(named, expected, "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_goes_when_its_days_are_over_however_many() {
+        let keep = KeepText { days: 2, max_bytes: 1_024 };
+
+        assert_eq!(keep.delete_after_ms(5), 2 * 86_400_000 + 5);
+        assert_eq!(keep.delete_after_ms(i64::MAX), i64::MAX);
+    }
+}

@@ -94,13 +94,14 @@ impl Texts {
         Ok(is_deleted)
     }
 
-    /// Returns how many there were.
+    /// Returns how many there were. Calls that begin meanwhile keep theirs, or this would not end.
     pub async fn delete_of(&self, team: &TeamName) -> Result<u64, TextError> {
+        let until_ms = self.ledger.shared.clock.now_ms();
         self.written().await?;
         let store = &self.ledger.shared.store;
         let mut n_deleted = 0;
         loop {
-            let n_more = store.delete_texts_of(team).await?;
+            let n_more = store.delete_texts_of(team, until_ms).await?;
             n_deleted += n_more;
             if n_more == 0 {
                 break;

@@ -75,22 +75,27 @@ impl Store {
         Ok(self.db.execute(sql).await? > 0)
     }
 
-    /// Deletes a few texts of a team; returns how many, 0 when none is left.
-    pub(in crate::ledger) async fn delete_texts_of(&self, team: &TeamName) -> Result<u64, StoreError> {
-        self.delete_texts("team = $1", "team, ts_ms", Value::from(team.as_str())).await
+    /// Deletes a few texts of a team's calls that began until then; returns how many, 0 when none is left.
+    pub(in crate::ledger) async fn delete_texts_of(
+        &self,
+        team: &TeamName,
+        until_ms: i64,
+    ) -> Result<u64, StoreError> {
+        let values = vec![Value::from(team.as_str()), Value::Int(until_ms)];
+        self.delete_texts("team = $1 AND ts_ms <= $2", "team, ts_ms", values).await
     }
 
     /// Deletes a few texts whose time is over; returns how many, 0 when none is left.
     pub(in crate::ledger) async fn delete_due_texts(&self, now_ms: i64) -> Result<u64, StoreError> {
-        self.delete_texts("delete_after_ms <= $1", "delete_after_ms", Value::Int(now_ms)).await
+        self.delete_texts("delete_after_ms <= $1", "delete_after_ms", vec![Value::Int(now_ms)]).await
     }
 
-    async fn delete_texts(&self, of: &str, order: &str, value: Value) -> Result<u64, StoreError> {
+    async fn delete_texts(&self, of: &str, order: &str, values: Vec<Value>) -> Result<u64, StoreError> {
         let sql = format!(
             "DELETE FROM call_texts WHERE id IN \
              (SELECT id FROM call_texts WHERE {of} ORDER BY {order} LIMIT {N_DELETED_AT_A_TIME})"
         );
-        self.db.execute(Sql::new(sql, vec![value])).await
+        self.db.execute(Sql::new(sql, values)).await
     }
 
     /// Takes what was deleted out of SQLite's log of changes, where it would lie until it is written over.

@@ -137,6 +137,7 @@ pub(super) async fn teams(State(gateway): State<Arc<Gateway>>, request: Request)
                 "routes": team.routes,
                 "spent_usd": spent(&gateway, &team.name).await,
                 "remaining_usd": remaining(&gateway, team).map(|left| left.to_string()),
+                "text_kept_days": team.text.map(|keep| keep.days),
                 "calls_in_flight": gateway.limiter.in_flight(&team.name),
             }));
         }
