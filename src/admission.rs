@@ -4,10 +4,12 @@
 
 pub mod admin;
 pub mod bucket;
+pub mod kept_text;
 pub mod key_ring;
 pub mod limiter;
 mod shared_limits;
 
 pub use admin::{AdminConfig, AdminKey};
+pub use kept_text::{KeepText, TextConfig};
 pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

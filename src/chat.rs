@@ -16,6 +16,7 @@ pub mod shape;
 pub mod usage;
 
 pub use assemble::Assembler;
+pub use assemble::transcript::Transcript;
 pub use check::InvalidRequest;
 pub use fields::Fields;
 pub use fingerprint::Fingerprint;

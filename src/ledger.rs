@@ -29,6 +29,7 @@ pub mod report;
 mod retention;
 pub mod savings;
 pub mod store;
+pub mod text;
 pub mod verify;
 mod writer;
 
@@ -46,7 +47,9 @@ use self::keys::Keys;
 use self::recover::Left;
 use self::replicas::{Parts, Replicas};
 use self::report::Reports;
+use self::retention::Retention;
 use self::store::{Store, StoreError};
+use self::text::{CallText, Texts};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::money::NanoUsd;
@@ -106,6 +109,8 @@ struct Shared {
     store: Store,
     queue: Arc<Queue>,
     syncer: Mutex<Option<Syncer>>,
+    /// Days that rows are kept; no text is kept longer than its row.
+    keep_days: Option<u32>,
     close_timeout: Duration,
     tracker: TaskTracker,
     /// A book that is dropped without [`Ledger::close`] still lets its writer finish and go.
@@ -174,10 +179,15 @@ impl Ledger {
             replicas
         });
         let (warnings, warned) = mpsc::channel(N_WARNINGS_MAX);
-        if let Some(keep_days) = config.retention_days {
-            let closing = queue.closing.clone();
-            tracker.spawn(retention::run(store.clone(), keep_days, clock.clone(), closing));
-        }
+        let retention = Retention {
+            store: store.clone(),
+            journal: Arc::clone(&journal),
+            queue: Arc::clone(&queue),
+            keep_days: config.retention_days,
+            clock: clock.clone(),
+            has_deleted_texts: false,
+        };
+        tracker.spawn(retention.run(queue.closing.clone()));
         let closing = queue.closing.clone().drop_guard();
         let shared = Shared {
             clock,
@@ -190,6 +200,7 @@ impl Ledger {
             store,
             queue,
             syncer: Mutex::new(Some(syncer)),
+            keep_days: config.retention_days,
             close_timeout: Duration::from_millis(config.close_timeout_ms),
             tracker,
             _closing: closing,
@@ -208,8 +219,13 @@ impl Ledger {
 
     /// Posts a call that needed no hold, such as a cache hit.
     pub fn record(&self, entry: Entry) -> Result<Posted, HoldError> {
+        self.record_with(entry, None)
+    }
+
+    /// The same, and keeps the call's text.
+    pub fn record_with(&self, entry: Entry, text: Option<CallText>) -> Result<Posted, HoldError> {
         self.shared.check_room()?;
-        Ok(self.shared.post(entry, None))
+        Ok(self.shared.post(entry, text, None))
     }
 
     /// Whether calls can be booked now, and why not.
@@ -249,6 +265,10 @@ impl Ledger {
         Keys::new(self.shared.store.clone())
     }
 
+    pub fn texts(&self) -> Texts {
+        Texts::new(self.clone())
+    }
+
     pub fn reports(&self) -> Reports {
         Reports::new(self.shared.store.clone())
     }
@@ -285,10 +305,11 @@ impl Shared {
     }
 
     /// The one way into the book: the journal first, then the balances.
-    fn post(&self, row: Entry, held: Option<(SetAside, &[Budget])>) -> Posted {
+    fn post(&self, row: Entry, text: Option<CallText>, held: Option<(SetAside, &[Budget])>) -> Posted {
         // Counted before it can be read, so that the count never runs behind the writer.
         self.queue.pending.send_modify(|pending| *pending += 1);
-        let posted = Framed::posted(&row).and_then(|record| self.journal.append(record));
+        let has_text = text.is_some();
+        let posted = self.framed(&row, text).and_then(|record| self.journal.append(record));
         let receipt = Posted { cost: row.cost, durable: posted.is_ok() };
         if row.cost.is_none() {
             metrics::counter!("stiver_ledger_unpriced_total").increment(1);
@@ -298,10 +319,24 @@ impl Shared {
             None => self.spend(&row),
         }
         if let Err(error) = posted {
+            if has_text {
+                text::lost(&error);
+            }
             self.queue.keep(row, &error);
         }
         self.queue.wake.notify_one();
         receipt
+    }
+
+    /// A row as the journal takes it. A text that cannot be written costs its row nothing.
+    fn framed(&self, row: &Entry, text: Option<CallText>) -> Result<Framed, JournalError> {
+        let record = Framed::posted(row)?;
+        let Some(text) = text else { return Ok(record) };
+        let with_text = record.with_text(&text.kept_no_longer(row.ts_ms, self.keep_days));
+        Ok(with_text.unwrap_or_else(|error| {
+            text::lost(&error);
+            record
+        }))
     }
 
     fn end_journal(&self) -> Result<(), JournalError> {

@@ -21,6 +21,7 @@ mod reply;
 mod score;
 mod settle;
 mod stream;
+mod text;
 mod timeline;
 
 use std::sync::Arc;

@@ -84,6 +84,7 @@ const SHOWN: &[&str] = &[
     "ledger::entry",
     "ledger::keys",
     "ledger::report",
+    "ledger::text",
     "ledger::verify",
     "ledger::Keeper",
     "pricing",

@@ -18,6 +18,7 @@ use stiver::chat::Usage;
 use stiver::clock::Clock;
 use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
 use stiver::ledger::report::{By, CallsAsk, Filter, LatencyAsk, LatencyBy, SpendAsk, Step};
+use stiver::ledger::text::CallText;
 use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
 use stiver::money::NanoUsd;
 use stiver::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
@@ -277,6 +278,45 @@ async fn call(ledger: &Ledger, nth: u32) {
 async fn total(ledger: &Ledger) -> (u64, i64) {
     let rows = ledger.reports().spend(&SpendAsk::over(&[], 0, i64::MAX)).await.unwrap();
     rows.first().map_or((0, 0), |row| (row.sums.n_calls, row.sums.cost.get()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_kept_and_deleted_in_either_database() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(server) = PostgresServer::start().await else { return };
+    let url = server.database().await;
+    for ledger in [open(here.path(), None).await, open(there.path(), Some(&url)).await] {
+        let rows = entries(60);
+        for (row, nth) in rows.iter().zip(0..) {
+            let until_ms = if nth % 2 == 0 { NOW_MS } else { NOW_MS + 1 };
+            let text = CallText {
+                request: format!("[\"é\\u0000 {nth}\"]"),
+                answer_is_cut: nth % 3 == 0,
+                delete_after_ms: until_ms,
+                ..CallText::default()
+            };
+            ledger.record_with(row.clone(), Some(text)).unwrap();
+        }
+        ledger.flushed().await;
+
+        let texts = ledger.texts();
+        for (row, nth) in rows.iter().zip(0..) {
+            let found = texts.of(row.id).await.unwrap();
+            let said = found.map(|text| (text.request, text.answer_is_cut));
+            let is_due = nth % 2 == 0;
+            assert_eq!(said, (!is_due).then(|| (format!("[\"é\\u0000 {nth}\"]"), nth % 3 == 0)));
+        }
+        assert!(texts.delete(rows[1].id).await.unwrap() && !texts.delete(rows[1].id).await.unwrap());
+        let mut n_deleted = 0;
+        for team in ["team0", "team1", "team2"] {
+            n_deleted += texts.delete_of(&TeamName::from(team)).await.unwrap();
+        }
+        // What was due went with the first sweep or goes now.
+        assert!((29..=59).contains(&n_deleted), "{n_deleted}");
+        assert_eq!(texts.of(rows[3].id).await.unwrap(), None);
+        assert_eq!(ledger.reports().recent(100, None).await.unwrap().len(), 60);
+        ledger.close().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::kept_text::{KeepText, TextConfig};
 use super::limiter::Limits;
 use crate::ledger::budget::Budget;
 use crate::team::{KeyHash, KeyId, KeyRecord, PresentedKey, RouteName, TeamName};
@@ -28,6 +29,8 @@ pub struct TeamConfig {
     pub webhook: Option<SecretString>,
     /// How much the team may ask for.
     pub limits: Limits,
+    /// Whether the text of its calls is kept. Default: no.
+    pub text: TextConfig,
 }
 
 /// One `[[keys]]`: a key made elsewhere, known by its hash (`stiver keys create --toml` prints one).
@@ -58,6 +61,8 @@ pub struct Team {
     pub budgets: Arc<[Budget]>,
     pub limits: Limits,
     pub webhook: Option<SecretString>,
+    /// `None` where the text of its calls is not kept.
+    pub text: Option<KeepText>,
 }
 
 /// Who a call is made for.
@@ -177,7 +182,7 @@ impl Team {
     /// A team that only keys name: no budget, no limit, every route.
     fn unlimited(name: &TeamName) -> Self {
         let (budgets, limits) = (Arc::new([]), Limits::default());
-        Self { name: name.clone(), routes: None, budgets, limits, webhook: None }
+        Self { name: name.clone(), routes: None, budgets, limits, webhook: None, text: None }
     }
 }
 

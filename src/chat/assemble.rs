@@ -7,6 +7,7 @@
 //! Invariants: never holds more than its limit; gives an answer only when every choice has ended.
 
 mod merged;
+pub mod transcript;
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ impl Assembler {
             return;
         }
         let added = self.shapes.read(chunk_json.as_bytes());
-        if added.and_then(|added| self.append(&added)).is_none() {
+        if added.and_then(|added| append_to(&mut self.choices, &mut self.room, &added)).is_none() {
             if self.merge(chunk_json).is_none() {
                 self.room.left_bytes = None;
             }
@@ -73,22 +74,6 @@ impl Assembler {
         Some(out.into())
     }
 
-    /// Adds text to a field that has some already; all else in the chunk was merged with an earlier one.
-    fn append(&mut self, added: &Added<'_>) -> Option<()> {
-        let choice = self.choices.get_mut(&added.choice_idx)?;
-        let part = match added.field {
-            Field::Text => choice.get_mut("text")?,
-            Field::Content => match choice.get_mut("message")? {
-                Part::Object(message) => message.get_mut("content")?,
-                Part::Last(_) | Part::Text(_) | Part::Items(_) | Part::Indexed(_) => return None,
-            },
-        };
-        let Part::Text(text) = part else { return None };
-        self.room.take(added.inner.len());
-        text.push_str(added.inner);
-        Some(())
-    }
-
     fn merge(&mut self, chunk_json: &str) -> Option<()> {
         let chunk = Members::parse(chunk_json.as_bytes()).ok()?;
         for (name, value) in chunk.iter() {
@@ -108,7 +93,7 @@ impl Assembler {
     fn merge_choices(&mut self, choices: &RawValue) -> Option<()> {
         let choices: Option<Vec<Members<'_>>> = serde_json::from_str(choices.get()).ok()?;
         for choice in choices.unwrap_or_default() {
-            let idx = choice.get("index").map_or(Ok(0), |idx| serde_json::from_str(idx.get())).ok()?;
+            let idx = index_of(&choice)?;
             let room = &mut self.room;
             let merged = self.choices.entry(idx).or_insert_with(|| {
                 room.take(OVERHEAD_BYTES);
@@ -125,6 +110,26 @@ impl Assembler {
         }
         Some(())
     }
+}
+
+/// Adds text to a field that has some already; all else in the chunk was merged with an earlier one.
+fn append_to(choices: &mut BTreeMap<u32, Merged>, room: &mut Room, added: &Added<'_>) -> Option<()> {
+    let choice = choices.get_mut(&added.choice_idx)?;
+    let part = match added.field {
+        Field::Text => choice.get_mut("text")?,
+        Field::Content => match choice.get_mut("message")? {
+            Part::Object(message) => message.get_mut("content")?,
+            Part::Last(_) | Part::Text(_) | Part::Items(_) | Part::Indexed(_) => return None,
+        },
+    };
+    let Part::Text(text) = part else { return None };
+    room.take(added.inner.len());
+    text.push_str(added.inner);
+    Some(())
+}
+
+fn index_of(choice: &Members<'_>) -> Option<u32> {
+    choice.get("index").map_or(Ok(0), |idx| serde_json::from_str(idx.get())).ok()
 }
 
 fn write_choices(out: &mut String, choices: &BTreeMap<u32, Merged>) {

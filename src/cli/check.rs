@@ -20,7 +20,12 @@ pub(super) fn run(config: &Config) -> Done {
         println!("split      {split}");
     }
     for (name, team) in &config.teams {
-        println!("team       {name}: {} budgets, {} limits", team.budgets.len(), team.limits.given().count());
+        let text = team.text.map_or(String::new(), |keep| format!(", text kept for {} days", keep.days));
+        println!(
+            "team       {name}: {} budgets, {} limits{text}",
+            team.budgets.len(),
+            team.limits.given().count()
+        );
     }
     println!("keys       {} in the file, others in the database", config.keys.len());
     if config.keys.is_empty() && config.teams.is_empty() && !config.server.listen.ip().is_loopback() {

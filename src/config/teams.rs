@@ -34,10 +34,14 @@ impl Reader<'_> {
                     );
                 }
             }
+            for (what, problem) in config.text.mistakes() {
+                self.mistake(&format!("teams.{name}.text.{what}"), problem);
+            }
             let name = TeamName::from(&name);
             let routes = routes.map(|routes| routes.into_iter().collect());
-            let TeamConfig { budgets, limits, .. } = config;
-            let team = Team { name: name.clone(), routes, budgets: budgets.into(), limits, webhook };
+            let TeamConfig { budgets, limits, text, .. } = config;
+            let (budgets, text) = (budgets.into(), text.kept());
+            let team = Team { name: name.clone(), routes, budgets, limits, webhook, text };
             built.insert(name, Arc::new(team));
         }
         built

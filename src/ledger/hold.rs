@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::budget::{Budget, Exceeded, OnExceed, Subject, Window};
 use super::entry::{Entry, Outcome};
 use super::journal::{Framed, JournalError, OpenCallRef, Progress, metered_cost};
+use super::text::CallText;
 use super::{Ledger, Posted, SetAside};
 use crate::chat::usage::Usage;
 use crate::money::NanoUsd;
@@ -96,6 +97,8 @@ pub struct Hold {
     set_aside: Option<SetAside>,
     is_sent: bool,
     metered: Option<Metered>,
+    /// What goes into the journal beside the row, where the team has it kept.
+    text: Option<CallText>,
 }
 
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Hold {
     pub(super) fn new(ledger: Ledger, ask: HoldAsk, set_aside: SetAside) -> Self {
         let HoldAsk { entry_draft: draft, ceiling, budgets } = ask;
         let set_aside = Some(set_aside);
-        Self { ledger, draft, ceiling, budgets, set_aside, is_sent: false, metered: None }
+        Self { ledger, draft, ceiling, budgets, set_aside, is_sent: false, metered: None, text: None }
     }
 
     /// The row as it stands now.
@@ -119,6 +122,18 @@ impl Hold {
 
     pub fn ceiling(&self) -> NanoUsd {
         self.ceiling
+    }
+
+    /// Has the call's text kept, however the call ends.
+    pub fn keep_text(&mut self, text: CallText) {
+        self.text = Some(text);
+    }
+
+    /// What was answered; nothing where no text is kept.
+    pub fn answered(&mut self, answer: String, is_cut: bool) {
+        if let Some(text) = &mut self.text {
+            (text.answer, text.answer_is_cut) = (answer, is_cut);
+        }
     }
 
     /// Journals that an attempt is about to be sent; on an error it must not be.
@@ -173,7 +188,7 @@ impl Hold {
         let Self { draft, set_aside, .. } = self;
         let row = Entry { id: draft.id, ts_ms: draft.ts_ms, team: draft.team.clone(), ..entry };
         let set_aside = set_aside.take().expect("only one of post, void and drop ends a hold");
-        self.ledger.shared.post(row, Some((set_aside, &self.budgets)))
+        self.ledger.shared.post(row, self.text.take(), Some((set_aside, &self.budgets)))
     }
 
     /// Returns whether it was written. Progress only sharpens what a crash would post, so a failure is told

@@ -22,8 +22,8 @@ mod replay;
 mod sync;
 mod tail;
 
-pub(super) use record::{Framed, OpenCallRef, Progress};
-pub(super) use replay::{Replay, metered_cost};
+pub(super) use record::{Framed, OpenCallRef, Progress, TextOf};
+pub(super) use replay::{Replay, Replayed, metered_cost};
 pub(super) use sync::Syncer;
 pub(super) use tail::{Batch, Tail};
 
@@ -93,6 +93,8 @@ struct State {
     /// Files written to since the last `fsync`.
     unsynced: Vec<Arc<File>>,
     open: HashMap<CallId, Carried>,
+    /// Texts of calls stand in the active segment.
+    has_text: bool,
     /// A failed write could not be cut off again: the next record needs a new segment.
     is_torn: bool,
     is_closed: bool,
@@ -134,6 +136,7 @@ impl Journal {
             n_fresh_bytes: 0,
             sealed,
             open: HashMap::new(),
+            has_text: false,
             is_torn: false,
             is_closed: false,
         };
@@ -152,6 +155,7 @@ impl Journal {
         }
         let n_bytes = state.write(&record.bytes).map_err(|source| self.failed(state.active.no, source))?;
         state.n_fresh_bytes += n_bytes;
+        state.has_text |= record.has_text;
         self.size_bytes.fetch_add(n_bytes, Ordering::Relaxed);
         state.remember(record);
         Ok(())
@@ -176,6 +180,22 @@ impl Journal {
             self.state.lock().sealed.pop_front();
             self.size_bytes.fetch_sub(oldest.n_bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Ends the active segment where texts stand in it, so that they go as soon as their rows are written.
+    /// Returns the youngest segment that can hold a text.
+    pub(super) fn seal_texts(&self) -> Result<u64, JournalError> {
+        let mut state = self.state.lock();
+        if state.has_text && !state.is_closed {
+            self.rotate(&mut state)?;
+        }
+        Ok(if state.has_text { state.active.no } else { state.active.no - 1 })
+    }
+
+    /// Whether every segment up to `no` was deleted.
+    pub(super) fn is_gone(&self, no: u64) -> bool {
+        let state = self.state.lock();
+        state.active.no > no && state.sealed.front().is_none_or(|oldest| oldest.no > no)
     }
 
     /// Forces to disk what was appended so far.
@@ -247,6 +267,7 @@ impl Journal {
         state.unsynced.extend(with_its_name(&self.dir, &file));
         state.file = file;
         state.n_fresh_bytes = 0;
+        state.has_text = false;
         state.is_torn = false;
         self.size_bytes.fetch_add(n_bytes, Ordering::Relaxed);
         Ok(())
@@ -300,6 +321,8 @@ impl State {
             Kind::Posted => {
                 self.open.remove(&record.id);
             }
+            // A text never comes alone: its row's record has it in front.
+            Kind::Text => {}
         }
     }
 }

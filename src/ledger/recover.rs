@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::budget::{AccountId, Books, Calendar, Of, Payer, Window};
 use super::entry::Entry;
-use super::journal::{Journal, Replay};
+use super::journal::{Journal, Replay, Replayed};
 use super::store::Store;
 use super::{LedgerError, payer_of};
 use crate::money::NanoUsd;
@@ -39,9 +39,9 @@ pub(super) async fn post_what_was_left(
 ) -> Result<Vec<Left>, LedgerError> {
     let mut n_rows = 0;
     let mut left = Vec::new();
-    while let Some(rows) = replay.next_posted()? {
+    while let Some(Replayed { rows, texts }) = replay.next_posted()? {
         n_rows += rows.len();
-        store.insert(&rows).await?;
+        store.insert_with(&rows, &texts).await?;
         left.extend(rows.iter().filter_map(Left::of));
     }
     let n_torn_bytes = replay.n_torn_bytes();

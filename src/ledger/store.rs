@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 
 use super::LedgerConfig;
 use super::entry::Entry;
+use super::journal::TextOf;
 use crate::team::TeamName;
 
 mod audit;
@@ -24,6 +25,7 @@ mod rebuild;
 mod rows;
 mod spend;
 mod sums;
+mod texts;
 
 use self::db::{Bulk, Db, Row, Sql, Tx, Value};
 
@@ -75,6 +77,12 @@ impl Store {
 
     /// Inserts rows that are not there yet, all or none.
     pub(super) async fn insert(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.insert_with(entries, &[]).await
+    }
+
+    /// The same, with the texts of those that have one. A row that was there already gets none: its text went in
+    /// with it, and may have been deleted since.
+    pub(super) async fn insert_with(&self, entries: &[Entry], texts: &[TextOf]) -> Result<(), StoreError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -89,6 +97,7 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let new = insert_some(&mut tx, &once).await?;
         derived::add(&mut tx, &new).await?;
+        texts::add(&mut tx, &new, texts).await?;
         tx.commit().await
     }
 

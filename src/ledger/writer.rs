@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::journal::{Batch, JournalError, Tail};
+use super::journal::{Batch, JournalError, Tail, TextOf};
 use super::store::Store;
 use super::{LedgerConfig, LedgerError, Queue};
 use crate::ledger::entry::Entry;
@@ -65,10 +65,10 @@ impl Writer {
 
     async fn drain(&mut self) -> Result<(), GaveUp> {
         let unjournalled = std::mem::take(&mut *self.queue.unjournalled.lock());
-        self.insert(&unjournalled).await?;
+        self.insert(&unjournalled, &[]).await?;
         self.queue.written(unjournalled.len());
         while let Some(batch) = self.read().await? {
-            self.insert(&batch.rows).await?;
+            self.insert(&batch.rows, &batch.texts).await?;
             let n_rows = batch.rows.len();
             self.advance(batch).await;
             self.queue.written(n_rows);
@@ -87,9 +87,9 @@ impl Writer {
         }
     }
 
-    async fn insert(&self, rows: &[Entry]) -> Result<(), GaveUp> {
+    async fn insert(&self, rows: &[Entry], texts: &[TextOf]) -> Result<(), GaveUp> {
         let mut backoff = FIRST_BACKOFF;
-        while let Err(error) = self.store.insert(rows).await {
+        while let Err(error) = self.store.insert_with(rows, texts).await {
             self.wait_out(&error.into(), &mut backoff).await?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::admit::Admitted;
 use super::call::Call;
 use super::plan::{Planned, plan_local};
+use super::text::asked;
 use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -24,6 +25,15 @@ pub(super) struct Held {
     pub(super) hold: Hold,
 }
 
+impl Held {
+    fn with_text(mut hold: Hold, admitted: &Admitted, call: &Call) -> Self {
+        if let Some(text) = asked(admitted, call) {
+            hold.keep_text(text);
+        }
+        Self { hold }
+    }
+}
+
 pub(super) async fn hold(
     gateway: &Gateway,
     admitted: &Admitted,
@@ -36,7 +46,7 @@ pub(super) async fn hold(
     let refused = match gateway.ledger.hold(ask(admitted, call, &planned, cache, budgets)).await {
         Ok(hold) => {
             call.mark(Stage::Held);
-            return Ok((planned, Held { hold }));
+            return Ok((planned, Held::with_text(hold, admitted, call)));
         }
         Err(refused) => refused,
     };
@@ -52,7 +62,7 @@ pub(super) async fn hold(
     let held = gateway.ledger.hold(ask(admitted, call, &planned, cache, others)).await;
     call.mark(Stage::Held);
     let hold = held.map_err(|refused| of_hold(&refused))?;
-    Ok((planned, Held { hold }))
+    Ok((planned, Held::with_text(hold, admitted, call)))
 }
 
 fn ask(

@@ -1,6 +1,6 @@
 //! What an answer used and cost, counted while it passes, and its one posting.
 //!
-//! Does not touch the bytes of the answer.
+//! Changes no byte of the answer. Listens to what it says only where the team has it kept.
 //!
 //! Invariants: a meter posts exactly once: by [`Meter::post`], or when it is dropped because the
 //! client went away; reported usage always beats an estimate.
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use super::admit::Admitted;
 use super::call::Call;
 use super::dispatch::Answered;
+use super::text::transcript;
 use crate::admission::Pass;
-use crate::chat::Usage;
+use crate::chat::{Transcript, Usage};
 use crate::gateway::Live;
 use crate::ledger::Hold;
 use crate::ledger::entry::{AnswerPath, Entry, Outcome, Stages};
@@ -31,6 +32,8 @@ pub(super) struct Meter {
     n_input_estimated: u64,
     n_chars: usize,
     n_chunks: u64,
+    /// What the answer says, where that is kept.
+    transcript: Option<Transcript>,
     began: Instant,
 }
 
@@ -63,6 +66,7 @@ impl Pricing {
 impl Meter {
     /// Begins to count the answer, which it hands back.
     pub(super) fn start(admitted: Admitted, call: &Call, answered: Answered) -> (Answer, Self) {
+        let transcript = transcript(&admitted);
         let Admitted { live, pass, .. } = admitted;
         let Answered { held, answer, attempt, is_local, sent_at, first_byte_at, wasted, tried } = answered;
         let hold = held.hold;
@@ -96,6 +100,7 @@ impl Meter {
             n_input_estimated: estimate_tokens(call.request.n_chars()),
             n_chars: 0,
             n_chunks: 0,
+            transcript,
             began: call.began,
         };
         (answer, meter)
@@ -103,7 +108,10 @@ impl Meter {
 
     /// Counts a chunk of a stream; returns the cost once the upstream has said what was used.
     pub(super) fn see(&mut self, item: &StreamItem) -> Option<NanoUsd> {
-        if let StreamItem::Chunk { usage, content_chars, .. } = item {
+        if let StreamItem::Chunk { data, usage, content_chars, .. } = item {
+            if let Some(transcript) = &mut self.transcript {
+                transcript.push(std::str::from_utf8(data).unwrap_or(""));
+            }
             self.reported = usage.or(self.reported);
             self.n_chars += content_chars;
             self.n_chunks += u64::from(*content_chars > 0);
@@ -117,9 +125,12 @@ impl Meter {
     }
 
     /// Takes the usage of a whole answer.
-    pub(super) fn read_whole(&mut self, usage: Option<Usage>, n_chars: usize) -> Option<NanoUsd> {
+    pub(super) fn read_whole(&mut self, usage: Option<Usage>, body: &[u8]) -> Option<NanoUsd> {
         self.reported = usage;
-        self.n_chars = n_chars;
+        self.n_chars = body.len();
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push_whole(body);
+        }
         self.pricing.cost(&self.usage())
     }
 
@@ -151,7 +162,10 @@ impl Meter {
         self.entry.total_ms = millis(self.began.elapsed());
         self.entry.stages.ended_us = Some(micros(self.began.elapsed()));
         self.entry.aside.prefix_saved = self.pricing.prefix_saved(&usage);
-        if let Some(hold) = self.hold.take() {
+        if let Some(mut hold) = self.hold.take() {
+            if let Some(said) = self.transcript.take().map(|transcript| transcript.said()) {
+                hold.answered(said.json, said.is_cut);
+            }
             hold.post(self.entry.clone());
             self.pass.settle(usage.input + usage.output);
             emit_ended(&self.entry, self.began.elapsed());

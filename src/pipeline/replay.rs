@@ -12,6 +12,7 @@ use super::hold::{draft, payer};
 use super::meter::{baseline_cost, emit_ended};
 use super::reply::{Facts, Reply, ReplyBody};
 use super::stream::frame;
+use super::text::replayed;
 use crate::cache::{Hit, HitKind};
 use crate::chat::replay::chunks;
 use crate::chat::rewrite::whole_with_cost;
@@ -26,7 +27,7 @@ pub(super) fn replay(gateway: &Gateway, mut admitted: Admitted, call: &Call, hit
     let entry = row(&admitted, call, hit);
     gateway
         .ledger
-        .record(entry.clone())
+        .record_with(entry.clone(), replayed(&admitted, call, &hit.answer.body))
         .map_err(|refused| Error::of_hold(&refused, gateway.clock.now_ms()))?;
     admitted.pass.settle(0);
     emit_ended(&entry, call.age());

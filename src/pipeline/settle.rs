@@ -36,7 +36,7 @@ pub(super) fn settle(
     let keeper = Keeper { cache: gateway.cache.clone(), fill, max_answer_bytes: gateway.max_answer_bytes };
     let mut reply = match answer {
         Answer::Whole(whole) => {
-            let cost = meter.read_whole(whole.usage, whole.body.len());
+            let cost = meter.read_whole(whole.usage, &whole.body);
             let body = whole_with_cost(&whole.body, cost);
             let entry = meter.post(Outcome::Ok);
             keeper.keep(whole.body, &entry);

@@ -9,12 +9,13 @@ mod ask;
 mod keys;
 mod read;
 mod table;
+mod texts;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use http::StatusCode;
 use http::request::Parts;
 
@@ -34,6 +35,8 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
         .route("/admin/v1/latency", get(read::latency))
         .route("/admin/v1/calls", get(read::calls))
         .route("/admin/v1/calls/{id}", get(read::call))
+        .route("/admin/v1/calls/{id}/text", delete(texts::delete_of_call))
+        .route("/admin/v1/teams/{name}/text", delete(texts::delete_of_team))
         .route("/admin/v1/health", get(read::health))
 }
 

@@ -1,7 +1,7 @@
 //! `/dashboard`: what was spent and saved, by whom, and why; as pages that need no script to be read.
 //!
 //! Computes no figure: everything shown comes from the ledger's reports, and `book` decides whose.
-//! Shows no prompt, because none is kept.
+//! Shows a prompt or an answer only where a team's are kept, and on the page of that one call alone.
 //!
 //! Invariants: no page without a viewer; every answer has a content security policy that lets nothing run
 //! but our own two files; whatever the URL says, a page is shown; a form of another site changes nothing.
@@ -26,6 +26,7 @@ mod shell;
 mod sign_in;
 mod splits;
 mod teams;
+mod text;
 
 use std::sync::Arc;
 
@@ -173,12 +174,14 @@ async fn call_page(
     let ask = Ask::parse(&pairs.map(|Query(pairs)| pairs).unwrap_or_default());
     let book = Book::open(&dashboard.gateway, &viewer, ask);
     let found = match CallId::parse(&id) {
-        Some(id) => book.call(id).await,
+        Some(id) => book.call_with_text(id).await,
         None => Ok(None),
     };
     match found {
-        Ok(Some(entry)) => {
-            Html(shell::plain(Page::Calls, &book, &call::body(&book, &entry)).into_string()).into_response()
+        Ok(Some((entry, kept))) => {
+            let text = text::card_of(&book, &entry, kept.as_ref());
+            let body = call::body(&book, &entry, &text);
+            Html(shell::plain(Page::Calls, &book, &body).into_string()).into_response()
         }
         Ok(None) => not_found(&book, Page::Calls, "There is no such call in the book."),
         Err(unread) => cannot_read(&book, Page::Calls, &unread.0),

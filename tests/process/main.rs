@@ -13,6 +13,7 @@ mod edge;
 mod fleet;
 pub mod harness;
 mod outage;
+mod privacy;
 mod replicas;
 mod sdks;
 pub mod sockets;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::JournalError;
 use crate::chat::usage::Usage;
 use crate::ledger::entry::Entry;
+use crate::ledger::text::CallText;
 use crate::money::NanoUsd;
 use crate::team::CallId;
 
@@ -27,6 +28,8 @@ pub(super) enum Kind {
     Progress,
     /// The call has ended: this is its row.
     Posted,
+    /// The text of a call; its row follows, in the same write.
+    Text,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +45,20 @@ pub(in crate::ledger) struct OpenCallRef<'a> {
     pub(in crate::ledger) ceiling: NanoUsd,
 }
 
+/// A text and the call that it is of.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(in crate::ledger) struct TextOf {
+    pub(in crate::ledger) id: CallId,
+    pub(in crate::ledger) text: CallText,
+}
+
+/// The same as [`TextOf`], written without a copy.
+#[derive(Serialize)]
+struct TextOfRef<'a> {
+    id: CallId,
+    text: &'a CallText,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::ledger) struct Progress {
     pub(in crate::ledger) id: CallId,
@@ -55,6 +72,7 @@ pub(in crate::ledger) struct Framed {
     pub(super) id: CallId,
     pub(super) kind: Kind,
     pub(super) bytes: Vec<u8>,
+    pub(super) has_text: bool,
 }
 
 impl Framed {
@@ -70,6 +88,13 @@ impl Framed {
         Self::encode(Kind::Posted, entry.id, entry)
     }
 
+    /// The same record with the text of its call in front, so that one write holds both.
+    pub(in crate::ledger) fn with_text(&self, text: &CallText) -> Result<Self, JournalError> {
+        let mut whole = Self::encode(Kind::Text, self.id, &TextOfRef { id: self.id, text })?;
+        whole.bytes.extend_from_slice(&self.bytes);
+        Ok(Self { kind: self.kind, has_text: true, ..whole })
+    }
+
     fn encode<T: Serialize>(kind: Kind, id: CallId, record: &T) -> Result<Self, JournalError> {
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(&[0; HEADER_BYTES]);
@@ -83,7 +108,7 @@ impl Framed {
         let length = u32::try_from(n_payload).expect("a payload is at most a mebibyte");
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes[4..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
-        Ok(Self { id, kind, bytes })
+        Ok(Self { id, kind, bytes, has_text: false })
     }
 }
 
@@ -93,11 +118,12 @@ impl Kind {
             Self::Open => 1,
             Self::Progress => 2,
             Self::Posted => 3,
+            Self::Text => 4,
         }
     }
 
     fn from_tag(tag: u8) -> Option<Self> {
-        [Self::Open, Self::Progress, Self::Posted].into_iter().find(|kind| kind.tag() == tag)
+        [Self::Open, Self::Progress, Self::Posted, Self::Text].into_iter().find(|kind| kind.tag() == tag)
     }
 }
 
@@ -128,6 +154,10 @@ impl<'a> Frame<'a> {
     /// `None` for a kind that this version does not know.
     pub(super) fn kind(&self) -> Option<Kind> {
         Kind::from_tag(self.tag)
+    }
+
+    pub(super) fn n_bytes(&self) -> usize {
+        self.json.len()
     }
 
     pub(super) fn decode<T: Deserialize<'a>>(&self) -> Result<T, serde_json::Error> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::record::{Frame, Kind, MAGIC, OpenCall, Progress};
+use super::record::{Frame, Kind, MAGIC, OpenCall, Progress, TextOf};
 use super::{JournalError, segment_path};
 use crate::ledger::entry::{Entry, Outcome};
 use crate::money::NanoUsd;
@@ -23,6 +23,13 @@ pub(in crate::ledger) struct Replay {
     segments: Vec<u64>,
     open: HashMap<CallId, CutOff>,
     n_torn_bytes: u64,
+}
+
+/// Rows as they were posted, and the texts of those that have one.
+#[derive(Debug, Default)]
+pub(in crate::ledger) struct Replayed {
+    pub(in crate::ledger) rows: Vec<Entry>,
+    pub(in crate::ledger) texts: Vec<TextOf>,
 }
 
 /// A call that was sent and whose end has not been read yet.
@@ -39,7 +46,7 @@ impl Replay {
     }
 
     /// The rows posted in the next segment; `None` after the last.
-    pub(in crate::ledger) fn next_posted(&mut self) -> Result<Option<Vec<Entry>>, JournalError> {
+    pub(in crate::ledger) fn next_posted(&mut self) -> Result<Option<Replayed>, JournalError> {
         let Some(no) = self.segments.pop() else { return Ok(None) };
         let path = segment_path(&self.dir, no);
         let bytes = fs::read(&path).map_err(|source| JournalError::Io { path: path.clone(), source })?;
@@ -57,12 +64,12 @@ impl Replay {
         self.n_torn_bytes
     }
 
-    fn read_segment(&mut self, path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, JournalError> {
+    fn read_segment(&mut self, path: &Path, bytes: &[u8]) -> Result<Replayed, JournalError> {
         let Some(mut rest) = after_magic(path, bytes)? else {
             self.n_torn_bytes += bytes.len() as u64;
-            return Ok(Vec::new());
+            return Ok(Replayed::default());
         };
-        let mut posted = Vec::new();
+        let mut posted = Replayed::default();
         while let Some((frame, after)) = Frame::split(rest) {
             let offset = bytes.len() - rest.len();
             self.apply(&frame, &mut posted).map_err(|reason| JournalError::Unreadable {
@@ -76,7 +83,7 @@ impl Replay {
         Ok(posted)
     }
 
-    fn apply(&mut self, frame: &Frame<'_>, posted: &mut Vec<Entry>) -> Result<(), String> {
+    fn apply(&mut self, frame: &Frame<'_>, posted: &mut Replayed) -> Result<(), String> {
         let broken = |error: serde_json::Error| error.to_string();
         match frame.kind() {
             Some(Kind::Open) => {
@@ -92,8 +99,9 @@ impl Replay {
             Some(Kind::Posted) => {
                 let entry: Entry = frame.decode().map_err(broken)?;
                 self.open.remove(&entry.id);
-                posted.push(entry);
+                posted.rows.push(entry);
             }
+            Some(Kind::Text) => posted.texts.push(frame.decode().map_err(broken)?),
             None => return Err("a kind of record that this version does not know".to_owned()),
         }
         Ok(())

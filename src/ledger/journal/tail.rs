@@ -8,12 +8,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::record::{Frame, Kind, MAGIC};
+use super::record::{Frame, Kind, MAGIC, TextOf};
 use super::{Journal, JournalError, segment_path};
 use crate::ledger::entry::Entry;
 
 /// Enough for a few hundred rows, and for the largest single record.
 const READ_BYTES: usize = (1 << 20) + (1 << 16);
+/// A batch with this much text is not filled up further.
+const MAX_TEXT_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(in crate::ledger) struct Tail {
@@ -32,7 +34,38 @@ struct Position {
 #[derive(Debug)]
 pub(in crate::ledger) struct Batch {
     pub(in crate::ledger) rows: Vec<Entry>,
+    /// Of those rows that have one.
+    pub(in crate::ledger) texts: Vec<TextOf>,
+    n_text_bytes: usize,
+    /// A text was read whose row comes next.
+    awaits_row: bool,
     next: Position,
+}
+
+impl Batch {
+    fn at(next: Position) -> Self {
+        Self { rows: Vec::new(), texts: Vec::new(), n_text_bytes: 0, awaits_row: false, next }
+    }
+
+    fn has_room(&self, max_rows: usize) -> bool {
+        self.awaits_row || (self.rows.len() < max_rows && self.n_text_bytes < MAX_TEXT_BYTES)
+    }
+
+    fn take(&mut self, frame: &Frame<'_>) -> Result<(), serde_json::Error> {
+        match frame.kind() {
+            Some(Kind::Posted) => {
+                self.rows.push(frame.decode()?);
+                self.awaits_row = false;
+            }
+            Some(Kind::Text) => {
+                self.texts.push(frame.decode()?);
+                self.n_text_bytes += frame.n_bytes();
+                self.awaits_row = true;
+            }
+            Some(Kind::Open | Kind::Progress) | None => {}
+        }
+        Ok(())
+    }
 }
 
 impl Tail {
@@ -43,8 +76,8 @@ impl Tail {
 
     /// Up to about `max_rows` posted rows that follow; `None` when there are no more.
     pub(in crate::ledger) fn read(&mut self, max_rows: usize) -> Result<Option<Batch>, JournalError> {
-        let mut batch = Batch { rows: Vec::new(), next: self.at };
-        while batch.rows.len() < max_rows {
+        let mut batch = Batch::at(self.at);
+        while batch.has_room(max_rows) {
             let Some((end, sealed)) = self.journal.extent(batch.next.segment) else { break };
             if batch.next.offset < end {
                 self.read_chunk(&mut batch, end, max_rows)?;
@@ -82,12 +115,9 @@ impl Tail {
         let unreadable =
             |offset: u64, reason: String| JournalError::Unreadable { path: path.clone(), offset, reason };
         let mut rest = chunk.as_slice();
-        while batch.rows.len() < max_rows {
+        while batch.has_room(max_rows) {
             let Some((frame, after)) = Frame::split(rest) else { break };
-            if frame.kind() == Some(Kind::Posted) {
-                let row = frame.decode().map_err(|e| unreadable(batch.next.offset, e.to_string()))?;
-                batch.rows.push(row);
-            }
+            batch.take(&frame).map_err(|e| unreadable(batch.next.offset, e.to_string()))?;
             batch.next.offset += (rest.len() - after.len()) as u64;
             rest = after;
         }

@@ -11,6 +11,7 @@ use super::record::Frame;
 use super::*;
 use crate::chat::usage::Usage;
 use crate::ledger::entry::{Entry, Outcome};
+use crate::ledger::text::CallText;
 use crate::money::NanoUsd;
 use crate::team::{RouteName, TeamName};
 
@@ -48,7 +49,7 @@ fn start(dir: &Path) -> (Arc<Journal>, Replay) {
 fn rows_of(mut replay: Replay) -> BTreeMap<CallId, (i64, Outcome)> {
     let mut rows = Vec::new();
     while let Some(posted) = replay.next_posted().unwrap() {
-        rows.extend(posted);
+        rows.extend(posted.rows);
     }
     rows.extend(replay.interrupted());
     let n_rows = rows.len();
@@ -104,6 +105,75 @@ fn a_journal_cut_at_any_byte_yields_what_was_written_whole_before_it() {
         let rows: Vec<_> = replayed(&bytes[..n_bytes]).into_iter().collect();
         assert_eq!(rows, expected[n_whole], "cut at byte {n_bytes} of {}", bytes.len());
     }
+}
+
+fn text(n: u8) -> CallText {
+    CallText { request: format!("asked {n}"), answer: "é\"\n".to_owned(), ..CallText::default() }
+}
+
+#[test]
+fn a_text_cut_at_any_byte_is_there_with_its_row_or_neither_is() {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&open(1).bytes);
+    let before = bytes.len();
+    bytes.extend_from_slice(&posted(1, 5).with_text(&text(1)).unwrap().bytes);
+
+    for n_bytes in before..=bytes.len() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(segment_path(dir.path(), 1), &bytes[..n_bytes]).unwrap();
+        let (_journal, mut replay) = start(dir.path());
+        let Replayed { rows, texts } = replay.next_posted().unwrap().unwrap();
+
+        let is_whole = n_bytes == bytes.len();
+        assert_eq!(rows.len(), usize::from(is_whole), "cut at byte {n_bytes} of {}", bytes.len());
+        assert_eq!(replay.interrupted().len(), usize::from(!is_whole));
+        assert!(texts.iter().all(|of| of.id == draft(1).id && of.text == text(1)));
+        assert!(!is_whole || texts.len() == 1);
+    }
+}
+
+#[test]
+fn a_text_is_never_read_without_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = start(dir.path());
+    let mut tail = Tail::new(Arc::clone(&journal));
+    for n in 1..=9 {
+        let record = posted(n, 1);
+        let record = if n % 2 == 0 { record.with_text(&text(n)).unwrap() } else { record };
+        journal.append(record).unwrap();
+    }
+    let mut n_texts = 0;
+
+    while let Some(batch) = tail.read(2).unwrap() {
+        n_texts += batch.texts.len();
+        for of in &batch.texts {
+            assert!(batch.rows.iter().any(|row| row.id == of.id));
+        }
+        tail.advance(&batch).unwrap();
+    }
+
+    assert_eq!(n_texts, 4);
+}
+
+#[test]
+fn only_a_segment_with_a_text_is_sealed_before_it_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = start(dir.path());
+    let mut tail = Tail::new(Arc::clone(&journal));
+    journal.append(posted(1, 1)).unwrap();
+    assert!(journal.is_gone(journal.seal_texts().unwrap()) && n_segments(&dir) == 1);
+
+    journal.append(open(2)).unwrap();
+    journal.append(posted(3, 1).with_text(&text(3)).unwrap()).unwrap();
+    let sealed = journal.seal_texts().unwrap();
+
+    assert!(!journal.is_gone(sealed) && n_segments(&dir) == 2);
+    drain(&mut tail);
+    assert!(journal.is_gone(sealed) && n_segments(&dir) == 1);
+    let left = fs::read(segment_path(dir.path(), journal.active_segment())).unwrap();
+    assert_eq!(memchr::memmem::find(&left, b"asked"), None);
+    // The open call was carried over.
+    assert_eq!(replayed(&left), BTreeMap::from([(draft(2).id, (100, Outcome::Interrupted))]));
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub(super) async fn sqlite(path: &Path) -> Result<Db, StoreError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        // A text that was deleted must not stay in the file.
+        .pragma("secure_delete", "on")
         .busy_timeout(BUSY_TIMEOUT);
     let pool = |n_connections| {
         SqlitePoolOptions::new().max_connections(n_connections).acquire_timeout(ACQUIRE_TIMEOUT)

@@ -6,7 +6,7 @@
 use super::*;
 
 /// The state on disk at this moment, in a folder of its own, as a `kill -9` would leave it.
-async fn disk_now(book: &Book) -> (TempDir, LedgerConfig) {
+pub(super) async fn disk_now(book: &Book) -> (TempDir, LedgerConfig) {
     let dir = tempfile::tempdir().unwrap();
     let config = LedgerConfig { path: dir.path().join("ledger.sqlite"), ..config_in(dir.path()) };
     std::fs::create_dir(&config.journal_dir).unwrap();

@@ -45,6 +45,13 @@ fn call_for_ever(ledger: &Ledger) {
         ask.entry_draft.id = CallId::new(NOW_MS, rand::random());
         let mut hold = hold_now(ledger, ask).unwrap();
         let id = hold.draft().id;
+        if cost % 2 == 0 {
+            hold.keep_text(CallText {
+                request: id.to_string(),
+                delete_after_ms: i64::MAX,
+                ..CallText::default()
+            });
+        }
         send(&mut hold);
         say(&format!("sent {id}\n"));
         if cost % 3 == 0 {
@@ -52,6 +59,7 @@ fn call_for_ever(ledger: &Ledger) {
         }
         let cost = cost % 1_000;
         let entry = ended(&hold, cost);
+        hold.answered(cost.to_string(), false);
         hold.post(entry);
         say(&format!("posted {id} {cost}\n"));
     }
@@ -103,7 +111,12 @@ async fn check(dir: &Path, said: &Said, n_kills: usize) {
     for (id, posted) in &said.sent {
         let row = by_id.get(id).unwrap_or_else(|| panic!("{id} was sent and has no row"));
         match posted {
-            Some(cost) => assert_eq!((row.charge().get(), row.outcome), (*cost, Outcome::Ok)),
+            Some(cost) => {
+                assert_eq!((row.charge().get(), row.outcome), (*cost, Outcome::Ok));
+                let text = ledger.texts().of(row.id).await.unwrap();
+                let said = text.map(|text| (text.request, text.answer));
+                assert_eq!(said, (cost % 2 == 0).then(|| (id.clone(), cost.to_string())));
+            }
             // Cut off, or posted a moment before the child could say so.
             None => assert!(row.outcome == Outcome::Ok || [7, 1_000].contains(&row.charge().get())),
         }

@@ -12,7 +12,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::ask::{self, Format, Given};
-use super::{asking, respond, table};
+use super::{asking, respond, table, texts};
 use crate::admission::Team;
 use crate::error::{Blame, Error, Result};
 use crate::gateway::Gateway;
@@ -107,17 +107,20 @@ pub(super) async fn call(
 ) -> Response {
     let answer = async {
         let (viewer, _) = question(&gateway, request)?;
-        let unknown = || {
-            let mut error = Error::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
-            error.status = 404;
-            error
-        };
-        let call_id = CallId::parse(&id).ok_or_else(unknown)?;
+        let call_id = CallId::parse(&id).ok_or_else(|| unknown_call(&id))?;
         let found = gateway.ledger.reports().call(call_id).await.map_err(|error| unreadable(&error))?;
-        let entry = found.filter(|entry| viewer.may_see(&entry.team)).ok_or_else(unknown)?;
-        Ok(Value::Object(table::call_object(&entry)))
+        let entry = found.filter(|entry| viewer.may_see(&entry.team)).ok_or_else(|| unknown_call(&id))?;
+        let mut told = table::call_object(&entry);
+        told.insert("text".to_owned(), texts::of_call(&gateway, call_id).await?);
+        Ok(Value::Object(told))
     };
     respond(answer.await)
+}
+
+pub(super) fn unknown_call(id: &str) -> Error {
+    let mut error = Error::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
+    error.status = 404;
+    error
 }
 
 /// The teams, what they may spend and how their budgets stand.
@@ -134,6 +137,7 @@ pub(super) async fn teams(State(gateway): State<Arc<Gateway>>, request: Request)
                 "routes": team.routes,
                 "spent_usd": spent(&gateway, &team.name).await,
                 "remaining_usd": remaining(&gateway, team).map(|left| left.to_string()),
+                "text_kept_days": team.text.map(|keep| keep.days),
                 "calls_in_flight": gateway.limiter.in_flight(&team.name),
             }));
         }

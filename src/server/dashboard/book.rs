@@ -15,6 +15,7 @@ use crate::ledger::entry::Entry;
 use crate::ledger::report::{
     By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
 };
+use crate::ledger::text::CallText;
 use crate::server::viewer::Viewer;
 use crate::team::{CallId, RouteName, TeamName};
 
@@ -169,10 +170,17 @@ impl<'a> Book<'a> {
         self.gateway.ledger.reports().calls(&ask).await.map_err(unread)
     }
 
-    /// One call; `None` where there is none, or it is another team's.
-    pub(super) async fn call(&self, id: CallId) -> Read<Option<Entry>> {
+    /// One call and its text, where that is kept; `None` where there is none, or it is another team's.
+    pub(super) async fn call_with_text(&self, id: CallId) -> Read<Option<(Entry, Option<CallText>)>> {
         let found = self.gateway.ledger.reports().call(id).await.map_err(unread)?;
-        Ok(found.filter(|entry| self.viewer.may_see(&entry.team)))
+        let Some(entry) = found.filter(|entry| self.viewer.may_see(&entry.team)) else { return Ok(None) };
+        let text = self.gateway.ledger.texts().of(id).await.map_err(unread)?;
+        Ok(Some((entry, text)))
+    }
+
+    /// Whether the text of a team's calls is kept now.
+    pub(super) fn keeps_text(&self, team: &TeamName) -> bool {
+        self.live.key_ring().teams().any(|known| known.name == *team && known.text.is_some())
     }
 
     /// How the budgets of the page's team, or of all teams, stand. Of a budget that each key or each user has

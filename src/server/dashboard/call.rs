@@ -1,6 +1,7 @@
 //! One call, stage by stage: what was decided, why, how long it took and what it cost.
 //!
-//! Shows only what the row says; a stage that the call did not reach is said so.
+//! Shows only what the row says; a stage that the call did not reach is said so. What was asked and answered is
+//! `text`'s to show.
 
 use maud::{Markup, html};
 
@@ -11,7 +12,7 @@ use super::parts::{card, outcome_pill, path_pill};
 use crate::ledger::entry::{CacheOutcome, Entry, Outcome, Stages};
 use crate::money::NanoUsd;
 
-pub(super) fn body(book: &Book<'_>, call: &Entry) -> Markup {
+pub(super) fn body(book: &Book<'_>, call: &Entry, text: &Markup) -> Markup {
     html! {
         p.back { a href={ "/dashboard/calls?" (book.ask.shared().query()) } { "← Calls" } }
         header.bar.call {
@@ -28,6 +29,7 @@ pub(super) fn body(book: &Book<'_>, call: &Entry) -> Markup {
         (card("Where the time went", "", &timeline(&stretches(call))))
         (card("Stage by stage", "", &stages(call)))
         div.halves { (tokens_card(call)) (money_card(call)) }
+        (text)
     }
 }
 

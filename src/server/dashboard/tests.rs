@@ -1,6 +1,6 @@
 //! The rules of the pages that only their sources can break.
 
-const SOURCES: [(&str, &str); 16] = [
+const SOURCES: [(&str, &str); 17] = [
     ("budgets", include_str!("budgets.rs")),
     ("cache", include_str!("cache.rs")),
     ("call", include_str!("call.rs")),
@@ -16,6 +16,7 @@ const SOURCES: [(&str, &str); 16] = [
     ("sign_in", include_str!("sign_in.rs")),
     ("splits", include_str!("splits.rs")),
     ("teams", include_str!("teams.rs")),
+    ("text", include_str!("text.rs")),
     ("door", include_str!("door.rs")),
 ];
 
