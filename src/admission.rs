@@ -9,5 +9,5 @@ pub mod limiter;
 mod shared_limits;
 
 pub use admin::{AdminConfig, AdminKey};
-pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
+pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig, shown_webhook};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

@@ -24,6 +24,7 @@ mod rebuild;
 mod rows;
 mod spend;
 mod sums;
+mod teams;
 
 use self::db::{Db, Row, Sql, Value, placeholders};
 

@@ -22,6 +22,7 @@ mod chance;
 mod crash;
 mod keys;
 mod kill;
+mod teams;
 mod verified;
 
 const NOW_MS: i64 = 1_700_000_000_000;

@@ -18,3 +18,4 @@ mod local;
 mod money;
 mod routing;
 mod splits;
+mod teams;
