@@ -11,5 +11,5 @@ mod shared_limits;
 
 pub use admin::{AdminConfig, AdminKey};
 pub use kept_text::{KeepText, TextConfig};
-pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig};
+pub use key_ring::{Caller, KeyBudgets, KeyConfig, KeyRefused, KeyRing, Team, TeamConfig, shown_webhook};
 pub use limiter::{LimitHit, Limiter, Limits, Pass, RateState};

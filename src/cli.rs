@@ -10,6 +10,7 @@ mod keys;
 mod ledger;
 mod prices;
 mod serve;
+mod teams;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -56,6 +57,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Make, list, end and revoke teams
+    #[command(subcommand)]
+    Teams(teams::Teams),
     /// Write the rows of the ledger to a file, or make its sums again
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
             Command::Check => check::run(&config),
             Command::Explain(explain) => explain.run(config, &env).await,
             Command::Keys(keys) => keys.run(&config).await,
+            Command::Teams(teams) => teams.run(&config).await,
             Command::Ledger(ledger) => ledger.run(&config).await,
             Command::Prices(prices) => prices.run(&config),
         }

@@ -5,8 +5,10 @@
 //!
 //! Invariants: a [`Config`] that exists is whole and consistent; a secret is never part of a mistake.
 
+mod documents;
 pub mod environment;
 mod read;
+mod roster;
 mod server;
 mod sources;
 mod splits;
@@ -20,15 +22,16 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use toml::{Table, Value};
 
+pub use documents::Checked;
 pub use environment::Environment;
 pub use read::Mistake;
+pub use roster::both;
 pub use server::{FloodConfig, ServerConfig};
 
 use crate::admission::{AdminConfig, AdminKey, KeyBudgets, KeyConfig, Team, TeamConfig};
 use crate::cache::CacheConfig;
 use crate::complexity::ComplexityConfig;
 use crate::ledger::LedgerConfig;
-use crate::ledger::budget::Budget;
 use crate::onnx::OnnxConfig;
 use crate::pricing::{PriceBook, PriceConfig, PricingConfig};
 use crate::routing::split::Splits;
@@ -88,18 +91,6 @@ impl Config {
         let mut config = Self::parse_sources(&sources, env)?;
         config.files = sources.files;
         Ok(config)
-    }
-
-    /// What teams and their keys may spend, team by team.
-    pub fn budgets(&self) -> Vec<(TeamName, Vec<Budget>)> {
-        let of_keys = |team: &TeamName| {
-            let keys = self.keys.iter().filter(|key| key.team == *team);
-            keys.filter_map(|key| self.key_budgets.get(&key.id)).flatten().cloned().collect::<Vec<_>>()
-        };
-        let all = |(name, team): (&TeamName, &Arc<Team>)| {
-            (name.clone(), [team.budgets.to_vec(), of_keys(name)].concat())
-        };
-        self.teams.iter().map(all).collect()
     }
 
     /// Listens on `given`, where there is one, instead of the configured address.

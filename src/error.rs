@@ -128,6 +128,11 @@ impl From<InvalidRequest> for Error {
 
 impl From<KeyRefused> for Error {
     fn from(refused: KeyRefused) -> Self {
+        if let KeyRefused::Unreadable(_) = refused {
+            let mut error = Self::new(Blame::Gateway, 503, "server_error", refused.to_string());
+            error.should_retry = Some(false);
+            return error.with_code("team_unreadable");
+        }
         Self::new(Blame::Caller, 401, "authentication_error", refused.to_string())
             .with_code("invalid_api_key")
     }

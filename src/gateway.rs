@@ -8,6 +8,7 @@
 mod live;
 mod ready;
 mod reload;
+mod roster;
 mod split_watch;
 mod upkeep;
 mod warn;
@@ -23,7 +24,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use live::Live;
+pub use live::{Live, Members};
 pub use ready::Part;
 pub use reload::watch;
 pub use split_watch::SplitWatch;
@@ -48,6 +49,8 @@ use crate::upstream::breaker::Breakers;
 /// The gateway: everything a call needs that outlives it.
 pub struct Gateway {
     live: ArcSwap<Live>,
+    /// Held while teams and keys are read and put in force, so that an older reading never follows a newer one.
+    changing: tokio::sync::Mutex<()>,
     pub clock: Clock,
     pub client: Client,
     pub breakers: Breakers,
@@ -74,7 +77,7 @@ pub struct Gateway {
 pub enum StartError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error("the keys cannot be read: {0}")]
+    #[error("the teams and keys cannot be read: {0}")]
     Keys(#[from] KeyError),
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -109,17 +112,18 @@ impl Gateway {
         let cache = Cache::open(&config.cache, parts)?;
         let client = Client::new(clock.clone());
         let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
-        let live = Live::build(config, &client, ledger.keys().load_all().await?)
-            .await
-            .map_err(StartError::Upstream)?;
+        let live = Live::build(config, &client).await.map_err(StartError::Upstream)?;
+        let members = Members::new(&live.config, ledger.keys().load_roster().await?);
+        ledger.follow(&members.ring.budgets()).await?;
+        live.set_members(members);
         if live.key_ring().is_open() && !listen.ip().is_loopback() {
             return Err(StartError::OpenToAll(listen));
         }
-        ledger.follow(&live.config.budgets()).await?;
         let limiter = Limiter::open(clock.clone(), shared);
         limiter.start(&tasks);
         let gateway = Arc::new(Self {
             live: ArcSwap::from_pointee(live),
+            changing: tokio::sync::Mutex::default(),
             limiter,
             clock,
             client,

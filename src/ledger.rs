@@ -29,6 +29,7 @@ pub mod report;
 mod retention;
 pub mod savings;
 pub mod store;
+pub mod teams;
 pub mod text;
 pub mod verify;
 mod writer;

@@ -3,6 +3,7 @@
 //! Holds no limits and no balances; those live with what enforces them.
 
 pub mod key;
+pub mod roster;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use key::{KeyHash, KeyRecord, PresentedKey};
+pub use roster::{Document, Roster, State, TeamRecord, Term};
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -49,6 +51,16 @@ name_type!(
     TeamName
 );
 impl TeamName {
+    pub const MAX_CHARS: usize = 128;
+
+    /// What keeps a text from being a team's name, in a sentence without its subject.
+    pub fn fault(text: &str) -> Option<String> {
+        if text.trim().is_empty() {
+            return Some("is empty; give the team a name".to_owned());
+        }
+        text_fault(text)
+    }
+
     /// Keeps apart what teams, and scopes within one, must not share, where a number has to say whose it is.
     pub fn salt(&self, scope: Option<&str>) -> u64 {
         let mut hasher = blake3::Hasher::new();
@@ -59,6 +71,14 @@ impl TeamName {
         }
         u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes"))
     }
+}
+
+/// What keeps a text from being shown to people as a name, in a sentence without its subject.
+pub fn text_fault(text: &str) -> Option<String> {
+    if text.chars().count() > TeamName::MAX_CHARS {
+        return Some(format!("is longer than {} characters; shorten it", TeamName::MAX_CHARS));
+    }
+    text.chars().any(char::is_control).then(|| "has a control character; leave it out".to_owned())
 }
 
 name_type!(
@@ -105,5 +125,31 @@ impl CallId {
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_has_a_name_that_can_be_shown() {
+        let long = "ä".repeat(TeamName::MAX_CHARS);
+        for good in ["a", "Search & Rescue", "検索", "<script>", "'; DROP TABLE teams; --", &long] {
+            assert_eq!(TeamName::fault(good), None, "{good}");
+        }
+        for (bad, expected) in [
+            ("", "is empty"),
+            (" \t", "is empty"),
+            ("a\nb", "control character"),
+            ("\u{7f}", "control character"),
+            ("a\0", "control character"),
+            ("a\u{85}", "control character"),
+        ] {
+            assert!(TeamName::fault(bad).is_some_and(|fault| fault.contains(expected)), "{bad:?}");
+        }
+        assert!(
+            TeamName::fault(&(long + "x")).is_some_and(|fault| fault.contains("longer than 128 characters"))
+        );
     }
 }

@@ -17,11 +17,14 @@ use secrecy::SecretString;
 use stiver::chat::Usage;
 use stiver::clock::Clock;
 use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
+use stiver::ledger::keys::NewKey;
 use stiver::ledger::report::{By, CallsAsk, Filter, LatencyAsk, LatencyBy, SpendAsk, Step};
 use stiver::ledger::text::CallText;
 use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
 use stiver::money::NanoUsd;
-use stiver::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
+use stiver::team::{
+    CallId, Document, KeyId, Roster, RouteName, TeamName, TeamRecord, Term, TierName, UpstreamName,
+};
 use tokio_util::task::TaskTracker;
 
 const NOW_MS: i64 = 1_760_529_600_000;
@@ -386,4 +389,58 @@ async fn an_address_that_is_wrong_is_told_without_its_password() {
         assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
+}
+
+/// Every way a team and a key are changed, and what is left of them.
+async fn roster_of(ledger: &Ledger) -> Roster {
+    let (keys, teams) = (ledger.keys(), ledger.keys().teams());
+    let document = |json: &str| Document::from(json.to_owned());
+    let record = |name: &str| TeamRecord {
+        name: TeamName::from(name),
+        config: document("{}"),
+        changed_ms: 1,
+        term: Term::from(1, Some(90)),
+    };
+    for name in ["a", "'; DROP TABLE teams; --", "検索"] {
+        assert!(teams.create(&record(name)).await.unwrap());
+    }
+    assert!(!teams.create(&record("a")).await.unwrap());
+    assert!(teams.replace(&record("a"), &document(r#"{"routes":["\u0000"]}"#), 2).await.unwrap());
+    assert!(!teams.replace(&record("a"), &document("[]"), 3).await.unwrap());
+    assert!(teams.expire(&TeamName::from("a"), None, 4).await.unwrap());
+    assert!(teams.revoke(&TeamName::from("検索"), 5).await.unwrap());
+    assert!(!teams.revoke(&TeamName::from("検索"), 6).await.unwrap());
+    let budgets = Some(document("[1]"));
+    let new =
+        NewKey { name: "ci".to_owned(), team: TeamName::from("a"), routes: None, expires_ms: None, budgets };
+    let (key, _) = keys.create(new, 7).await.unwrap();
+    assert!(keys.set_budgets(&key.id, Some(&document("[2]"))).await.unwrap());
+    keys.rotate(&keys.load_all().await.unwrap()[0], 90, 8).await.unwrap();
+    assert!(keys.set_budgets(&key.id, None).await.unwrap());
+    keys.load_roster().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_keep_the_same_teams_and_keys() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sqlite = open(here.path(), None).await;
+    let ours = roster_of(&sqlite).await;
+    sqlite.close().await.unwrap();
+    let budgets: Vec<_> = ours.keys.iter().map(|key| key.budgets.clone()).collect();
+    assert_eq!(budgets, [None, Some(Document::from("[2]".to_owned()))]);
+
+    let Some(server) = PostgresServer::start().await else { return };
+    let postgres = open(there.path(), Some(&server.database().await)).await;
+    let mut theirs = roster_of(&postgres).await;
+    postgres.close().await.unwrap();
+
+    let by_name = |team: &TeamRecord| team.name.clone();
+    let mut ours_sorted = ours.teams.clone();
+    ours_sorted.sort_by_key(by_name);
+    theirs.teams.sort_by_key(by_name);
+    assert_eq!(theirs.teams, ours_sorted);
+    let told = |roster: &Roster| -> Vec<_> {
+        roster.keys.iter().map(|key| (key.name.clone(), key.expires_ms, key.budgets.clone())).collect()
+    };
+    assert_eq!(told(&theirs), told(&ours));
 }

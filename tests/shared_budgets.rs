@@ -174,3 +174,30 @@ async fn budgets_of_different_windows_have_different_accounts() {
     assert!(fleet.hold(1, 50).await.is_ok());
     fleet.close().await;
 }
+
+#[tokio::test]
+async fn a_budget_that_is_changed_holds_what_was_spent_in_every_replica() {
+    let Some(mut fleet) = Fleet::start(2, &[budget(100)]).await else { return };
+    fleet.spend(0, 60).await;
+    assert!(fleet.hold(1, 41).await.is_err());
+
+    for (changed, left) in [
+        (budget(150), 90),
+        (budget(61), 1),
+        (Budget::new(NanoUsd::new(80), Window::Month), 20),
+        (Budget { of: Of::EachUser, ..budget(70) }, 10),
+    ] {
+        fleet.rows().await;
+        fleet.budgets = [changed.clone()].into();
+        for ledger in &fleet.ledgers {
+            ledger.follow(&[(team(), vec![changed.clone()])]).await.unwrap();
+        }
+        for nth in 0..2 {
+            assert!(fleet.hold(nth, left + 1).await.is_err(), "{changed:?} in replica {nth}");
+            assert!(fleet.hold(nth, left).await.is_ok(), "{changed:?} in replica {nth}");
+            assert_eq!(fleet.settled().await.1, 0, "what was held is free again");
+        }
+    }
+    assert_eq!(fleet.settled().await.0, 60);
+    fleet.close().await;
+}

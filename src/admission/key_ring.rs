@@ -6,16 +6,16 @@
 //! it exists: keys are found by the hash of the whole, so that a wrong secret and an unknown id are the same
 //! miss; once one key or team is configured, nobody enters without a key.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::kept_text::{KeepText, TextConfig};
 use super::limiter::Limits;
 use crate::ledger::budget::Budget;
-use crate::team::{KeyHash, KeyId, KeyRecord, PresentedKey, RouteName, TeamName};
+use crate::team::{KeyHash, KeyId, KeyRecord, PresentedKey, RouteName, State, TeamName, Term};
 
 /// One `[teams.NAME]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Team {
     pub webhook: Option<SecretString>,
     /// `None` where the text of its calls is not kept.
     pub text: Option<KeepText>,
+    pub term: Term,
+    /// What the database has of it cannot be read, so its keys open nothing.
+    pub is_unreadable: bool,
 }
 
 /// Who a call is made for.
@@ -94,9 +97,18 @@ pub enum KeyRefused {
     #[error("the API key `sk-stiver-{0}-…` was revoked; have a new one made with `stiver keys create`")]
     Revoked(KeyId),
     #[error(
-        "the API key's team `{0}` is not configured; add `[teams.{0}]`, or have a key made for another team"
+        "the API key's team `{0}` is not configured; make it with `stiver teams create`, add `[teams.{0}]`, \
+         or have a key made for another team"
     )]
     NoTeam(TeamName),
+    #[error("the API key's team `{0}` was revoked; have a key made for another team")]
+    TeamRevoked(TeamName),
+    #[error("the API key's team `{0}` has expired; have its end set anew with `stiver teams expire`")]
+    TeamExpired(TeamName),
+    #[error(
+        "what is kept of team `{0}`, or of its key, cannot be read; whoever runs this gateway finds why in its log"
+    )]
+    Unreadable(TeamName),
     #[error("the API key `sk-stiver-{0}-…` has expired; have a new one made with `stiver keys create`")]
     Expired(KeyId),
 }
@@ -107,10 +119,15 @@ pub struct KeyRing {
     /// By the hash of the whole key; more than one only where a file repeats a hash under a wrong id.
     keys: HashMap<KeyHash, Vec<KeyRecord>>,
     teams: BTreeMap<TeamName, Arc<Team>>,
+    own_budgets: KeyBudgets,
     /// The budgets of keys that have their own, their team's among them.
     key_budgets: HashMap<KeyId, Arc<[Budget]>>,
+    /// Keys whose own budgets cannot be read.
+    unreadable: HashSet<KeyId>,
     /// The team of everybody, while no key and no team is configured.
     open_to_all: Option<Arc<Team>>,
+    /// When the oldest team was made; keys made by then may be of a team that is not configured.
+    first_team_ms: i64,
 }
 
 impl KeyRing {
@@ -125,20 +142,78 @@ impl KeyRing {
             Arc::new(Team::unlimited(&name))
         };
         let open_to_all = (keys.is_empty() && teams.is_empty()).then(everybody);
-        Self { keys, teams, key_budgets: HashMap::new(), open_to_all }
+        let first_team_ms = teams.values().map(|team| team.term.created_ms).min().unwrap_or(i64::MAX);
+        let (own_budgets, key_budgets, unreadable) = Default::default();
+        Self { keys, teams, own_budgets, key_budgets, unreadable, open_to_all, first_team_ms }
     }
 
     /// Gives keys budgets of their own.
-    pub fn with_key_budgets(mut self, own: &KeyBudgets) -> Self {
-        let team_of: HashMap<&KeyId, &TeamName> =
-            self.keys.values().flatten().map(|key| (&key.id, &key.team)).collect();
-        for (id, budgets) in own {
-            let team = team_of.get(id).and_then(|team| self.teams.get(*team));
+    pub fn with_key_budgets(mut self, own: KeyBudgets) -> Self {
+        let by_id: HashMap<&KeyId, &KeyRecord> =
+            self.keys.values().flatten().map(|key| (&key.id, key)).collect();
+        for (id, budgets) in &own {
+            let team = by_id.get(id).and_then(|key| self.teams.get(&key.team));
             let of_team = team.map_or_else(Vec::new, |team| team.budgets.to_vec());
             let all = of_team.into_iter().chain(budgets.iter().cloned()).collect();
             self.key_budgets.insert(id.clone(), all);
         }
+        self.own_budgets = own;
         self
+    }
+
+    /// Shuts out keys of whom it is not known what they may spend.
+    pub fn without(mut self, unreadable: HashSet<KeyId>) -> Self {
+        self.unreadable = unreadable;
+        self
+    }
+
+    /// What a key may spend besides its team.
+    pub fn own_budgets(&self, id: &KeyId) -> &[Budget] {
+        self.own_budgets.get(id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What teams and their keys may spend, team by team.
+    pub fn budgets(&self) -> Vec<(TeamName, Vec<Budget>)> {
+        let of_team = |(name, team): (&TeamName, &Arc<Team>)| (name.clone(), team.budgets.to_vec());
+        let mut all: BTreeMap<TeamName, Vec<Budget>> = self.teams.iter().map(of_team).collect();
+        for key in self.keys.values().flatten() {
+            if let Some(own) = self.own_budgets.get(&key.id) {
+                all.entry(key.team.clone()).or_default().extend_from_slice(own);
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Whether a key may be made for a team; a sentence where it may not.
+    pub fn may_have_keys(&self, name: &TeamName, now_ms: i64) -> Result<(), String> {
+        match self.team(name) {
+            Some(team) => match team.term.state(now_ms) {
+                State::Good => Ok(()),
+                State::Revoked => Err(KeyRefused::TeamRevoked(name.clone()).to_string()),
+                State::Expired => Err(KeyRefused::TeamExpired(name.clone()).to_string()),
+            },
+            None if self.teams.is_empty() => TeamName::fault(name.as_str())
+                .map_or(Ok(()), |fault| Err(format!("there is no team `{name}`: the name {fault}"))),
+            None => {
+                let good = self.teams.values().filter(|team| team.term.state(now_ms) == State::Good);
+                let known = good.map(|team| team.name.as_str()).collect::<Vec<_>>().join(", ");
+                Err(format!("there is no team `{name}`; there are: {known}"))
+            }
+        }
+    }
+
+    pub fn team(&self, name: &TeamName) -> Option<&Arc<Team>> {
+        self.teams.get(name).or_else(|| self.open_to_all.as_ref().filter(|team| team.name == *name))
+    }
+
+    /// Teams that keys name and that are not configured, so that nothing limits them.
+    pub fn unlimited_teams(&self, now_ms: i64) -> BTreeSet<&TeamName> {
+        let is_unlimited = |key: &&KeyRecord| {
+            key.state(now_ms) == State::Good
+                && key.created_ms <= self.first_team_ms
+                && !self.teams.contains_key(&key.team)
+        };
+        self.keys.values().flatten().filter(is_unlimited).map(|key| &key.team).collect()
     }
 
     /// Every team, that of everybody while there is no other.
@@ -161,20 +236,33 @@ impl KeyRing {
         let mut with_this_hash = self.keys.get(&presented.hash).into_iter().flatten();
         let key = with_this_hash.find(|key| key.id.as_str() == presented.id);
         let key = key.ok_or(KeyRefused::Wrong)?;
-        if key.revoked_ms.is_some_and(|revoked_ms| revoked_ms <= now_ms) {
-            return Err(KeyRefused::Revoked(key.id.clone()));
+        match key.state(now_ms) {
+            State::Good => {}
+            State::Revoked => return Err(KeyRefused::Revoked(key.id.clone())),
+            State::Expired => return Err(KeyRefused::Expired(key.id.clone())),
         }
-        if key.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
-            return Err(KeyRefused::Expired(key.id.clone()));
+        let team = self.team_of(key, now_ms)?;
+        if self.unreadable.contains(&key.id) {
+            return Err(KeyRefused::Unreadable(team.name.clone()));
         }
-        let team = match self.teams.get(&key.team) {
-            Some(team) => Arc::clone(team),
-            None if self.teams.is_empty() => Arc::new(Team::unlimited(&key.team)),
-            // A name written wrong must not be a team without limits.
-            None => return Err(KeyRefused::NoTeam(key.team.clone())),
-        };
         let budgets = Arc::clone(self.key_budgets.get(&key.id).unwrap_or(&team.budgets));
         Ok(Caller { team, key: Some(key.id.clone()), budgets, routes: key.routes.clone() })
+    }
+
+    fn team_of(&self, key: &KeyRecord, now_ms: i64) -> Result<Arc<Team>, KeyRefused> {
+        let name = || key.team.clone();
+        match self.teams.get(&key.team) {
+            Some(team) => match team.term.state(now_ms) {
+                State::Good if team.is_unreadable => Err(KeyRefused::Unreadable(name())),
+                State::Good => Ok(Arc::clone(team)),
+                State::Revoked => Err(KeyRefused::TeamRevoked(name())),
+                State::Expired => Err(KeyRefused::TeamExpired(name())),
+            },
+            // Who made the first team must not shut out the keys that were good without any.
+            None if key.created_ms <= self.first_team_ms => Ok(Arc::new(Team::unlimited(&key.team))),
+            // A name written wrong must not be a team without limits.
+            None => Err(KeyRefused::NoTeam(name())),
+        }
     }
 }
 
@@ -182,129 +270,27 @@ impl Team {
     /// A team that only keys name: no budget, no limit, every route.
     fn unlimited(name: &TeamName) -> Self {
         let (budgets, limits) = (Arc::new([]), Limits::default());
-        Self { name: name.clone(), routes: None, budgets, limits, webhook: None, text: None }
+        let (routes, webhook, term) = (None, None, Term::ALWAYS);
+        Self { name: name.clone(), routes, budgets, limits, webhook, text: None, term, is_unreadable: false }
     }
+
+    /// A team of which no more is known than when it ends.
+    pub fn unreadable(name: &TeamName, term: Term) -> Self {
+        Self { term, is_unreadable: true, ..Self::unlimited(name) }
+    }
+
+    pub fn shown_webhook(&self) -> Option<String> {
+        self.webhook.as_ref().map(|url| shown_webhook(url.expose_secret()))
+    }
+}
+
+/// A webhook as people may see it: where it is, and none of what makes it a secret.
+pub fn shown_webhook(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or("");
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}/…")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "sk-stiver-abc-secret";
-
-    fn key() -> KeyRecord {
-        let hash = PresentedKey::parse(TEXT).unwrap().hash;
-        KeyRecord {
-            id: KeyId::from("abc"),
-            hash,
-            name: "ci".to_owned(),
-            team: TeamName::from("search"),
-            routes: None,
-            created_ms: 0,
-            expires_ms: None,
-            revoked_ms: None,
-        }
-    }
-
-    fn other_key() -> KeyRecord {
-        KeyRecord { id: KeyId::from("xyz"), hash: KeyHash::of("sk-stiver-xyz-other"), ..key() }
-    }
-
-    fn ring(key: KeyRecord) -> KeyRing {
-        KeyRing::new(BTreeMap::new(), [key])
-    }
-
-    fn refusal(ring: &KeyRing, presented: Option<&str>, now_ms: i64) -> KeyRefused {
-        ring.admit(presented, now_ms).map(|_| ()).unwrap_err()
-    }
-
-    #[test]
-    fn the_right_key_opens_and_every_other_is_refused() {
-        let ring = ring(key());
-
-        assert_eq!(ring.admit(Some(TEXT), 0).unwrap().team.name.as_str(), "search");
-        assert_eq!(refusal(&ring, None, 0), KeyRefused::Missing);
-        assert_eq!(refusal(&ring, Some("sk-other"), 0), KeyRefused::Malformed);
-        assert_eq!(refusal(&ring, Some("sk-stiver-abc-secreT"), 0), KeyRefused::Wrong);
-        assert_eq!(refusal(&ring, Some("sk-stiver-xyz-secret"), 0), KeyRefused::Wrong);
-    }
-
-    #[test]
-    fn a_wrong_secret_and_an_unknown_id_are_refused_in_the_same_words() {
-        let ended = KeyRecord { revoked_ms: Some(0), expires_ms: Some(0), ..key() };
-        let rings = [ring(key()), ring(ended), KeyRing::new(BTreeMap::new(), [key(), other_key()])];
-
-        for ring in rings {
-            let told =
-                ["abc-Xecret", "abc-seXret", "abc-secreX", "abc-other", "xyz-secret", "zzz-secret", "a-s"]
-                    .map(|rest| refusal(&ring, Some(&format!("sk-stiver-{rest}")), 0));
-
-            assert!(told.iter().all(|one| *one == KeyRefused::Wrong), "{told:?}");
-            assert!(told.iter().all(|one| one.to_string() == told[0].to_string()));
-        }
-    }
-
-    #[test]
-    fn a_key_opens_under_its_own_id_alone() {
-        // As a hash in the file can stand beside the wrong id.
-        let misnamed = KeyRecord { id: KeyId::from("xyz"), ..key() };
-
-        assert_eq!(refusal(&ring(misnamed.clone()), Some(TEXT), 0), KeyRefused::Wrong);
-        assert!(KeyRing::new(BTreeMap::new(), [key(), misnamed]).admit(Some(TEXT), 0).is_ok());
-    }
-
-    #[test]
-    fn of_two_keys_with_one_id_the_later_opens() {
-        let changed = KeyRecord { hash: KeyHash::of("sk-stiver-abc-changed"), ..key() };
-        let ring = KeyRing::new(BTreeMap::new(), [key(), changed]);
-
-        assert!(ring.admit(Some("sk-stiver-abc-changed"), 0).is_ok());
-        assert_eq!(refusal(&ring, Some(TEXT), 0), KeyRefused::Wrong);
-    }
-
-    #[test]
-    fn a_revoked_or_expired_key_is_named_only_to_who_knows_its_secret() {
-        let revoked = ring(KeyRecord { revoked_ms: Some(10), ..key() });
-        let expired = ring(KeyRecord { expires_ms: Some(10), ..key() });
-
-        assert!(revoked.admit(Some(TEXT), 9).is_ok());
-        assert_eq!(refusal(&revoked, Some(TEXT), 10), KeyRefused::Revoked(KeyId::from("abc")));
-        assert!(expired.admit(Some(TEXT), 9).is_ok());
-        assert_eq!(refusal(&expired, Some(TEXT), 10), KeyRefused::Expired(KeyId::from("abc")));
-        assert_eq!(refusal(&revoked, Some("sk-stiver-abc-guess"), 10), KeyRefused::Wrong);
-    }
-
-    #[test]
-    fn once_teams_are_configured_a_key_of_another_is_refused() {
-        let team = Arc::new(Team::unlimited(&TeamName::from("serach")));
-        let ring = KeyRing::new([(team.name.clone(), team)].into(), [key()]);
-
-        assert_eq!(refusal(&ring, Some(TEXT), 0), KeyRefused::NoTeam(TeamName::from("search")));
-    }
-
-    #[test]
-    fn without_any_key_or_team_anybody_may_call() {
-        let open = KeyRing::new(BTreeMap::new(), []);
-        let team = Arc::new(Team::unlimited(&TeamName::from("t")));
-        let with_team = KeyRing::new([(team.name.clone(), team)].into(), []);
-
-        assert!(open.admit(None, 0).is_ok() && open.admit(Some("anything"), 0).is_ok());
-        assert_eq!(refusal(&with_team, Some("anything"), 0), KeyRefused::Malformed);
-    }
-
-    #[test]
-    fn a_route_must_be_open_to_the_team_and_to_the_key() {
-        let names = |names: [&str; 2]| names.map(RouteName::from);
-        let team =
-            Team { routes: Some(names(["a", "b"]).into()), ..Team::unlimited(&TeamName::from("search")) };
-        let ring = KeyRing::new(
-            [(team.name.clone(), Arc::new(team))].into(),
-            [KeyRecord { routes: Some(names(["b", "c"]).into()), ..key() }],
-        );
-
-        let caller = ring.admit(Some(TEXT), 0).unwrap();
-
-        let asked = ["a", "b", "c"].map(|route| caller.may_ask(&RouteName::from(route)));
-        assert_eq!(asked, [false, true, false]);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! `stiver explain`: where a request would go, why, and what it could cost.
 //!
 //! Opens an empty book of its own in a temporary folder, so that it can run beside a gateway; of the
-//! gateway's it reads the keys.
+//! gateway's it reads teams and keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use super::Done;
 use crate::chat::{Endpoint, Request};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Members};
 use crate::ledger::keys::Keys;
 use crate::pipeline::{Call, Options, explain};
-use crate::team::{CallId, KeyRecord};
+use crate::team::{CallId, Roster};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -38,7 +38,7 @@ impl Explain {
             std::fs::read(&self.request).map_err(|error| format!("{shown} cannot be read: {error}"))?;
         let request = Request::parse(Endpoint::Chat, &body).map_err(|error| format!("{shown}: {error}"))?;
         let options = options(self.key, &self.headers, &config)?;
-        let stored = stored_keys(&config).await?;
+        let roster = stored_roster(&config).await?;
         // Nothing listens here, so an address that needs keys is no hindrance.
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = std::env::temp_dir().join(format!("stiver-explain-{}", std::process::id()));
@@ -48,7 +48,8 @@ impl Explain {
         config.cache.exact.enabled = false;
         config.cache.semantic.enabled = false;
         let gateway = Gateway::open(config, env, Clock::system()).await.map_err(|error| error.to_string())?;
-        gateway.live().set_stored_keys(stored, true);
+        let live = gateway.live();
+        live.set_members(Members::new(&live.config, roster));
         let ts_ms = gateway.clock.now_ms();
         let id = CallId::new(ts_ms, rand::random());
         let call = Call::new(id, Instant::now(), ts_ms, request, options);
@@ -76,11 +77,11 @@ fn options(key: Option<String>, headers: &[(String, String)], config: &Config) -
     Ok(options)
 }
 
-/// The keys that a gateway with this configuration would know from its database, where there is one.
-async fn stored_keys(config: &Config) -> Result<Vec<KeyRecord>, String> {
+/// The teams and keys that a gateway with this configuration would know from its database, where there is one.
+async fn stored_roster(config: &Config) -> Result<Roster, String> {
     if config.ledger.url.is_none() && !config.ledger.path.exists() {
-        return Ok(Vec::new());
+        return Ok(Roster::default());
     }
     let keys = Keys::open(&config.ledger).await.map_err(|error| error.to_string())?;
-    keys.load_all().await.map_err(|error| error.to_string())
+    keys.load_roster().await.map_err(|error| error.to_string())
 }

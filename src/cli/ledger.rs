@@ -12,6 +12,7 @@ use clap::Subcommand;
 use super::Done;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ledger::keys::Keys;
 use crate::ledger::verify::{self, VerifyAsk};
 
 #[derive(Debug, Subcommand)]
@@ -34,15 +35,19 @@ impl Ledger {
     }
 }
 
-/// The whole book.
-fn ask(config: &Config) -> VerifyAsk {
-    let (now_ms, budgets, shared) = (Clock::system().now_ms(), config.budgets(), config.shared.clone());
-    VerifyAsk { now_ms, budgets, shared, since_ms: None }
+/// The whole book, with the budgets of the file and of the database.
+async fn ask(config: &Config) -> Result<VerifyAsk, String> {
+    let keys = Keys::open(&config.ledger).await.map_err(|error| error.to_string())?;
+    let roster = keys.load_roster().await.map_err(|error| error.to_string())?;
+    let (ring, _) = config.key_ring(&roster);
+    let (now_ms, shared) = (Clock::system().now_ms(), config.shared.clone());
+    Ok(VerifyAsk { now_ms, budgets: ring.budgets(), shared, since_ms: None })
 }
 
 /// What does not add up is a failure, for scripts.
 async fn verify(config: &Config) -> Done {
-    let verified = verify::verify(&config.ledger, &ask(config)).await.map_err(|error| error.to_string())?;
+    let verified =
+        verify::verify(&config.ledger, &ask(config).await?).await.map_err(|error| error.to_string())?;
     for difference in &verified.differences {
         println!("{difference}");
     }
@@ -54,7 +59,8 @@ async fn verify(config: &Config) -> Done {
 }
 
 async fn rebuild(config: &Config) -> Done {
-    let n_days = verify::rebuild(&config.ledger, &ask(config)).await.map_err(|error| error.to_string())?;
+    let n_days =
+        verify::rebuild(&config.ledger, &ask(config).await?).await.map_err(|error| error.to_string())?;
     println!("the sums of {n_days} days were made again");
     Ok(())
 }

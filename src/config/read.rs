@@ -16,12 +16,22 @@ pub struct Mistake {
     pub problem: String,
 }
 
+impl Mistake {
+    /// A word that this version does not have.
+    pub(super) fn is_unknown_field(&self) -> bool {
+        quoted_after(&self.problem, UNKNOWN_FIELD).is_some()
+    }
+}
+
 impl std::fmt::Display for Mistake {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let separator = if self.key.is_empty() { "" } else { ": " };
         write!(f, "{}{separator}{}: {}", self.file, self.key, self.problem)
     }
 }
+
+/// How serde begins to tell of a field that a section does not have.
+const UNKNOWN_FIELD: &str = "unknown field `";
 
 /// More mistakes than this in one section are one mistake: it is another file.
 const MAX_MISTAKES: usize = 50;
@@ -42,7 +52,7 @@ pub(super) fn section<T: DeserializeOwned>(
                 let path = error.path().to_string();
                 let problem = error.inner().to_string();
                 let problem = problem.trim().replace('\n', " ");
-                let unknown = quoted_after(&problem, "unknown field `");
+                let unknown = quoted_after(&problem, UNKNOWN_FIELD);
                 let local = if path == "." { String::new() } else { path };
                 let local = match &unknown {
                     Some(field) if !local.ends_with(field.as_str()) => join(&local, field),
@@ -115,6 +125,7 @@ pub(super) fn join(parent: &str, child: &str) -> String {
     match (parent.is_empty(), child.is_empty()) {
         (true, _) => child.to_owned(),
         (_, true) => parent.to_owned(),
+        (false, false) if child.starts_with('[') => format!("{parent}{child}"),
         (false, false) => format!("{parent}.{child}"),
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Reader;
+use super::read::join;
 use crate::admission::{KeyBudgets, KeyConfig, Team, TeamConfig};
-use crate::ledger::budget::Of;
+use crate::ledger::budget::{Budget, Of};
 use crate::routing::RouteConfig;
-use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName};
+use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName, Term};
 
 impl Reader<'_> {
     pub(super) fn teams(
@@ -21,30 +22,42 @@ impl Reader<'_> {
         teams: BTreeMap<String, TeamConfig>,
         routes: &BTreeMap<String, RouteConfig>,
     ) -> BTreeMap<TeamName, Arc<Team>> {
+        let routes = names(routes);
         let mut built = BTreeMap::new();
         for (name, config) in teams {
-            let routes = self.known_routes(config.routes, &format!("teams.{name}.routes"), routes);
-            let webhook = config.webhook.filter(|url| !url.expose_secret().is_empty());
-            self.check_webhook(webhook.as_ref(), &format!("teams.{name}.webhook"));
-            for (what, limit) in config.limits.given() {
-                if limit == 0 {
-                    self.mistake(
-                        &format!("teams.{name}.limits.{what}"),
-                        "is 0, which would refuse every call; leave it out for no limit",
-                    );
-                }
-            }
-            for (what, problem) in config.text.mistakes() {
-                self.mistake(&format!("teams.{name}.text.{what}"), problem);
+            let at = format!("teams.{}", name.escape_debug());
+            if let Some(fault) = TeamName::fault(&name) {
+                self.mistake(&at, format!("the team's name {fault}"));
             }
             let name = TeamName::from(&name);
-            let routes = routes.map(|routes| routes.into_iter().collect());
-            let TeamConfig { budgets, limits, text, .. } = config;
-            let (budgets, text) = (budgets.into(), text.kept());
-            let team = Team { name: name.clone(), routes, budgets, limits, webhook, text };
+            let team = self.team((&name, Term::ALWAYS), config, &at, &routes);
             built.insert(name, Arc::new(team));
         }
         built
+    }
+
+    /// A team whose section stands at `at`.
+    pub(super) fn team(
+        &mut self,
+        (name, term): (&TeamName, Term),
+        config: TeamConfig,
+        at: &str,
+        routes: &[&str],
+    ) -> Team {
+        let TeamConfig { routes: named, budgets, webhook, limits, text } = config;
+        let named = self.known_routes(named, &join(at, "routes"), routes);
+        let webhook = webhook.filter(|url| !url.expose_secret().is_empty());
+        self.check_webhook(webhook.as_ref(), &join(at, "webhook"));
+        for (what, limit) in limits.given().filter(|(_, limit)| *limit == 0) {
+            let problem = format!("is {limit}, which would refuse every call; leave it out for no limit");
+            self.mistake(&join(at, &format!("limits.{what}")), problem);
+        }
+        for (what, problem) in text.mistakes() {
+            self.mistake(&join(at, &format!("text.{what}")), problem);
+        }
+        let routes = named.map(|routes| routes.into_iter().collect());
+        let (name, budgets, text) = (name.clone(), budgets.into(), text.kept());
+        Team { name, routes, budgets, limits, webhook, text, term, is_unreadable: false }
     }
 
     pub(super) fn keys(
@@ -53,6 +66,7 @@ impl Reader<'_> {
         teams: &BTreeMap<TeamName, Arc<Team>>,
         routes: &BTreeMap<String, RouteConfig>,
     ) -> Vec<KeyRecord> {
+        let routes = names(routes);
         let mut built: Vec<KeyRecord> = Vec::new();
         for (idx, config) in keys.into_iter().enumerate() {
             let at = format!("keys[{idx}]");
@@ -66,7 +80,7 @@ impl Reader<'_> {
                     format!("`{team}` is not configured; add `[teams.{team}]`"),
                 );
             }
-            let routes = self.known_routes(config.routes, &format!("{at}.routes"), routes);
+            let routes = self.known_routes(config.routes, &format!("{at}.routes"), &routes);
             match KeyHash::from_hex(&config.hash) {
                 Some(hash) => built.push(KeyRecord {
                     name: format!("{at} of {}", self.origin),
@@ -77,6 +91,7 @@ impl Reader<'_> {
                     created_ms: 0,
                     expires_ms: None,
                     revoked_ms: None,
+                    budgets: None,
                 }),
                 None => self.mistake(
                     &format!("{at}.hash"),
@@ -91,18 +106,22 @@ impl Reader<'_> {
     pub(super) fn key_budgets(&mut self, keys: &mut [KeyConfig]) -> KeyBudgets {
         let mut own = KeyBudgets::new();
         for (idx, config) in keys.iter_mut().enumerate().filter(|(_, config)| !config.budgets.is_empty()) {
-            let mut budgets = std::mem::take(&mut config.budgets);
-            for (nth, budget) in budgets.iter_mut().enumerate() {
-                if budget.of == Of::EachUser {
-                    let problem =
-                        "is `each_user`; a key's budgets are the key's, give users theirs at the team";
-                    self.mistake(&format!("keys[{idx}].budgets[{nth}].of"), problem);
-                }
-                budget.of = Of::EachKey;
-            }
+            let budgets = std::mem::take(&mut config.budgets);
+            let budgets = self.budgets_of_key(budgets, &format!("keys[{idx}].budgets"));
             own.insert(KeyId::from(&config.id), budgets);
         }
         own
+    }
+
+    pub(super) fn budgets_of_key(&mut self, mut budgets: Vec<Budget>, at: &str) -> Vec<Budget> {
+        for (nth, budget) in budgets.iter_mut().enumerate() {
+            if budget.of == Of::EachUser {
+                let problem = "is `each_user`; a key's budgets are the key's, give users theirs at the team";
+                self.mistake(&format!("{at}[{nth}].of"), problem);
+            }
+            budget.of = Of::EachKey;
+        }
+        budgets
     }
 
     pub(super) fn check_webhook(&mut self, webhook: Option<&SecretString>, at: &str) {
@@ -116,13 +135,17 @@ impl Reader<'_> {
         &mut self,
         named: Option<Vec<String>>,
         at: &str,
-        routes: &BTreeMap<String, RouteConfig>,
+        routes: &[&str],
     ) -> Option<Vec<RouteName>> {
         let named = named?;
-        for unknown in named.iter().filter(|name| !routes.contains_key(*name)) {
-            let known = routes.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        for unknown in named.iter().filter(|name| !routes.contains(&name.as_str())) {
+            let known = routes.join(", ");
             self.mistake(at, format!("names route `{unknown}`, which is not configured; there are: {known}"));
         }
         Some(named.iter().map(RouteName::from).collect())
     }
+}
+
+fn names(routes: &BTreeMap<String, RouteConfig>) -> Vec<&str> {
+    routes.keys().map(String::as_str).collect()
 }

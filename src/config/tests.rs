@@ -269,7 +269,8 @@ fn budgets_are_read_with_all_their_words_and_a_keys_are_the_keys() {
     )
     .unwrap();
 
-    let [(team, budgets)] = config.budgets().try_into().unwrap();
+    let (ring, _) = config.key_ring(&crate::team::Roster::default());
+    let [(team, budgets)] = ring.budgets().try_into().unwrap();
     assert_eq!((team.as_str(), budgets.len()), ("a", 2));
     assert_eq!(
         (budgets[0].time_zone.name(), budgets[0].soft_line()),

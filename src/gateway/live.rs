@@ -1,4 +1,4 @@
-//! What a reload replaces as a whole: the configuration, the upstreams it names and the keys.
+//! What a reload replaces as a whole: the configuration, the upstreams it names, the teams and the keys.
 //!
 //! Invariants: every upstream that is on has been built, but for local models that are named as missing; a reload never leaves half of the old with
 //! half of the new.
@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use crate::admission::{AdminKey, KeyRing};
 use crate::config::{Config, EMBEDDER};
 use crate::pricing::Price;
-use crate::team::{KeyRecord, RouteName, UpstreamName};
+use crate::team::{Roster, RouteName, UpstreamName};
 use crate::upstream::{Client, Upstream};
 
 #[derive(Debug)]
@@ -20,12 +20,31 @@ pub struct Live {
     upstreams: BTreeMap<UpstreamName, Upstream>,
     /// Local models that are not there, and why.
     not_loaded: BTreeMap<UpstreamName, String>,
-    /// Keys made by the command line appear while the configuration stays.
-    key_ring: ArcSwap<KeyRing>,
+    /// Teams and keys of the database come and go while the configuration stays.
+    members: ArcSwap<Members>,
+}
+
+/// Who may call: as the database said when it was last read, and with the file's teams and keys among them.
+#[derive(Debug, Clone)]
+pub struct Members {
+    pub roster: Arc<Roster>,
+    pub ring: Arc<KeyRing>,
+}
+
+impl Members {
+    /// The file's teams and keys beside those of `roster`; what is to be told of them is logged.
+    pub fn new(config: &Config, roster: Roster) -> Self {
+        let (ring, news) = config.key_ring(&roster);
+        for told in news {
+            tracing::warn!("{told}");
+        }
+        Self { roster: Arc::new(roster), ring: Arc::new(ring) }
+    }
 }
 
 impl Live {
-    pub async fn build(mut config: Config, client: &Client, stored: Vec<KeyRecord>) -> Result<Self, String> {
+    /// Builds the upstreams; of teams and keys it knows those of the file until [`Live::set_members`].
+    pub async fn build(mut config: Config, client: &Client) -> Result<Self, String> {
         let mut upstreams = BTreeMap::new();
         let mut not_loaded = BTreeMap::new();
         for (name, section) in config.upstreams.iter().filter(|(_, section)| !section.is_off()) {
@@ -47,8 +66,8 @@ impl Live {
         for (name, why) in &not_loaded {
             config.catalog.switch_off(name, why);
         }
-        let key_ring = ArcSwap::from_pointee(ring(&config, stored));
-        Ok(Self { config, upstreams, not_loaded, key_ring })
+        let members = ArcSwap::from_pointee(Members::new(&config, Roster::default()));
+        Ok(Self { config, upstreams, not_loaded, members })
     }
 
     /// An upstream of a plan. Plans name only what is on.
@@ -81,18 +100,16 @@ impl Live {
     }
 
     pub fn key_ring(&self) -> Arc<KeyRing> {
-        self.key_ring.load_full()
+        Arc::clone(&self.members.load().ring)
     }
 
-    /// Takes the keys as they stand in the database now; `false` where that would let everybody in
-    /// and `may_open` forbids it.
-    pub fn set_stored_keys(&self, stored: Vec<KeyRecord>, may_open: bool) -> bool {
-        let ring = ring(&self.config, stored);
-        let is_allowed = may_open || !ring.is_open();
-        if is_allowed {
-            self.key_ring.store(Arc::new(ring));
-        }
-        is_allowed
+    pub fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+
+    /// Puts others in the place of the teams and keys in force.
+    pub fn set_members(&self, members: Members) {
+        self.members.store(Arc::new(members));
     }
 
     /// The model that savings of a route are measured against.
@@ -103,10 +120,4 @@ impl Live {
         }
         Some(self.config.catalog.upstream(name).model.as_str())
     }
-}
-
-/// Keys of the file and of the database; the file's win, because it is the operator's last word.
-fn ring(config: &Config, stored: Vec<KeyRecord>) -> KeyRing {
-    KeyRing::new(config.teams.clone(), stored.into_iter().chain(config.keys.iter().cloned()))
-        .with_key_budgets(&config.key_budgets)
 }

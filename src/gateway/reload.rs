@@ -1,4 +1,4 @@
-//! Follows changes from outside: the configuration file, SIGHUP, and keys made by the command line.
+//! Follows changes from outside: the configuration file, SIGHUP, and teams and keys in the database.
 //!
 //! Does not change what is opened once (address, stores, models); such a change is told, and waits for a restart.
 //!
@@ -11,24 +11,22 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::{Gateway, Live, StartError};
+use super::{Gateway, Live, Members, StartError};
 use crate::config::{Config, Environment};
+use crate::team::Roster;
 use crate::telemetry::events::ConfigReloaded;
 
 /// Editors write a file in several steps; this is after the last of them.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How long a key made or revoked by the command line may take to count.
-const KEYS_EVERY: Duration = Duration::from_secs(2);
+/// How long a team or a key that was changed elsewhere may take to count.
+const ROSTER_EVERY: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Reads the configuration again; what is wrong with it, if anything.
     pub async fn reload(&self, env: &Environment) -> Vec<String> {
         let before = self.live();
         let problems = match self.read_again(&before, env).await {
-            Ok(live) => {
-                self.live.store(Arc::new(live));
-                Vec::new()
-            }
+            Ok(live) => self.put_in_force(live).await.err().into_iter().collect(),
             Err(problems) => problems,
         };
         ConfigReloaded { problems: &problems }.emit();
@@ -41,34 +39,33 @@ impl Gateway {
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         config.listen_on(before.config.listen_given);
         warn_of_restart(&before.config, &config);
-        let stored = self.ledger.keys().load_all().await.map_err(|error| vec![error.to_string()])?;
-        let live = Live::build(config, &self.client, stored).await.map_err(|problem| vec![problem])?;
+        let live = Live::build(config, &self.client).await.map_err(|problem| vec![problem])?;
         // At the start a missing model leaves the others answering; a reload must not lose one that is there.
         let lost = live.not_loaded().find(|(name, _)| before.upstreams().any(|known| known == *name));
         if let Some((name, why)) = lost {
             return Err(vec![format!("upstreams.{name}: {why}")]);
         }
-        if live.key_ring().is_open() && !self.listen.ip().is_loopback() {
-            return Err(vec![StartError::OpenToAll(self.listen).to_string()]);
-        }
-        self.ledger.follow(&live.config.budgets()).await.map_err(|error| vec![error.to_string()])?;
         Ok(live)
     }
 
-    /// Reads the keys again, so that what was changed counts.
-    pub async fn refresh_keys(&self) {
-        let stored = match self.ledger.keys().load_all().await {
-            Ok(stored) => stored,
+    /// Gives a new configuration the teams and keys of the database, as far as it can be read, and swaps it in.
+    async fn put_in_force(&self, live: Live) -> Result<(), String> {
+        let _turn = self.changing.lock().await;
+        let roster = match self.ledger.keys().load_roster().await {
+            Ok(roster) => roster,
             Err(error) => {
-                tracing::warn!("keys were not read again, the last ones stay in force: {error}");
-                return;
+                tracing::warn!("teams and keys of the database stay as they were last read: {error}");
+                Roster::clone(&self.live().members().roster)
             }
         };
-        if !self.live().set_stored_keys(stored, self.listen.ip().is_loopback()) {
-            tracing::error!(
-                "no key and no team is left; the last ones stay in force, or anybody could spend"
-            );
+        let members = Members::new(&live.config, roster);
+        if members.ring.is_open() && !self.listen.ip().is_loopback() {
+            return Err(StartError::OpenToAll(self.listen).to_string());
         }
+        self.ledger.follow(&members.ring.budgets()).await.map_err(|error| error.to_string())?;
+        live.set_members(members);
+        self.live.store(Arc::new(live));
+        Ok(())
     }
 }
 
@@ -94,14 +91,15 @@ fn warn_of_restart(before: &Config, after: &Config) {
 pub async fn watch(gateway: Arc<Gateway>, env: Environment, mut hangups: mpsc::Receiver<()>) {
     let (changed, mut changes) = mpsc::channel(1);
     let watcher = watch_files(&gateway.live().config.files, changed);
-    let mut keys_due = tokio::time::interval(KEYS_EVERY);
+    let mut roster_due = tokio::time::interval(ROSTER_EVERY);
     // Models may take minutes to load; one reload at a time, beside everything else.
     let (wanted, wishes) = mpsc::channel(1);
     gateway.tasks.spawn(reload_on(Arc::clone(&gateway), env, wishes));
     loop {
         tokio::select! {
             () = gateway.stop.cancelled() => break,
-            _ = keys_due.tick() => gateway.refresh_keys().await,
+            // What went wrong is logged where it did.
+            _ = roster_due.tick() => drop(gateway.refresh_roster().await),
             // A full channel has a reload waiting already.
             Some(()) = hangups.recv() => drop(wanted.try_send(())),
             Some(()) = changes.recv() => {

@@ -33,9 +33,9 @@ pub(super) async fn warn(gateway: Arc<Gateway>, notices: Option<Notices>, mut ne
 }
 
 fn webhook(gateway: &Gateway, warning: &Warning) -> Option<SecretString> {
-    let config = &gateway.live().config;
-    let of_team = config.teams.get(&warning.team).and_then(|team| team.webhook.clone());
-    of_team.or_else(|| config.ledger.webhook.clone())
+    let live = gateway.live();
+    let of_team = live.key_ring().team(&warning.team).and_then(|team| team.webhook.clone());
+    of_team.or_else(|| live.config.ledger.webhook.clone())
 }
 
 fn body(warning: &Warning) -> String {

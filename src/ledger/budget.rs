@@ -14,7 +14,7 @@ mod window;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::amount::{Share, usd_from_number_or_text};
+pub use self::amount::{Share, usd_as_text, usd_from_number_or_text};
 pub use self::books::{Account, Books, Reserved};
 pub use self::payer::{AccountId, Payer, Subject};
 pub use self::warning::Warning;
@@ -23,11 +23,11 @@ pub use self::window::{Calendar, Span, Window, Zone};
 use crate::money::NanoUsd;
 
 /// A limit per window: one of a team's, or of a key's, `budgets`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// Dollars per window, as a number or an exact decimal text.
-    #[serde(deserialize_with = "usd_from_number_or_text")]
+    #[serde(serialize_with = "usd_as_text", deserialize_with = "usd_from_number_or_text")]
     pub usd: NanoUsd,
     /// `day`, `week` (from Monday) or `month`, aligned to the calendar of `time_zone`.
     pub per: Window,

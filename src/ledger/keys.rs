@@ -10,8 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::LedgerConfig;
 use super::store::{Store, StoreError};
+use super::teams::Teams;
 use crate::team::key::PREFIX;
-use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName};
+use crate::team::{Document, KeyHash, KeyId, KeyRecord, Roster, RouteName, TeamName};
 
 const N_ID_CHARS: usize = 12;
 /// 40 characters of 5 bits: 200 bits, so that a plain fast hash is enough.
@@ -35,6 +36,8 @@ pub struct NewKey {
     /// The routes it may ask for; `None` for all of the team's.
     pub routes: Option<Vec<RouteName>>,
     pub expires_ms: Option<i64>,
+    /// What it may spend besides its team, checked.
+    pub budgets: Option<Document>,
 }
 
 /// The table of keys. The gateway reads it again from time to time; the command line writes it meanwhile.
@@ -73,6 +76,7 @@ impl Keys {
             team: old.team.clone(),
             routes: old.routes.clone(),
             expires_ms: old.expires_ms.filter(|expires_ms| *expires_ms > now_ms),
+            budgets: old.budgets.clone(),
         };
         let made = self.create(new, now_ms).await?;
         self.store.expire_key(&old.id, until_ms).await?;
@@ -82,6 +86,22 @@ impl Keys {
     /// Lets a key end at `at_ms`; `false` where it was revoked, ends before that anyway, or is not there.
     pub async fn expire(&self, id: &KeyId, at_ms: i64) -> Result<bool, KeyError> {
         Ok(self.store.expire_key(id, at_ms).await?)
+    }
+
+    /// Gives a key other budgets of its own; `false` where it was revoked or is not there.
+    pub async fn set_budgets(&self, id: &KeyId, budgets: Option<&Document>) -> Result<bool, KeyError> {
+        Ok(self.store.set_key_budgets(id, budgets).await?)
+    }
+
+    /// The teams in the same database.
+    pub fn teams(&self) -> Teams {
+        Teams::new(self.store.clone())
+    }
+
+    /// All keys and all teams. The keys are read first, so that a new key never comes without its new team.
+    pub async fn load_roster(&self) -> Result<Roster, KeyError> {
+        let keys = self.store.keys().await?;
+        Ok(Roster { keys, teams: self.store.teams().await? })
     }
 
     /// All keys, the oldest first, revoked and expired ones too.
@@ -109,6 +129,7 @@ pub fn make(new: NewKey, now_ms: i64) -> Result<(KeyRecord, SecretString), KeyEr
         created_ms: now_ms,
         expires_ms: new.expires_ms,
         revoked_ms: None,
+        budgets: new.budgets,
     };
     Ok((key, shown))
 }

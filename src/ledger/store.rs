@@ -25,6 +25,7 @@ mod rebuild;
 mod rows;
 mod spend;
 mod sums;
+mod teams;
 mod texts;
 
 use self::db::{Bulk, Db, Row, Sql, Tx, Value};

@@ -22,6 +22,7 @@ mod chance;
 mod crash;
 mod keys;
 mod kill;
+mod teams;
 mod texts;
 mod verified;
 

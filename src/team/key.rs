@@ -9,7 +9,7 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-use super::{KeyId, RouteName, TeamName};
+use super::{Document, KeyId, RouteName, State, TeamName};
 
 /// How every key begins.
 pub const PREFIX: &str = "sk-stiver-";
@@ -28,6 +28,14 @@ pub struct KeyRecord {
     pub created_ms: i64,
     pub expires_ms: Option<i64>,
     pub revoked_ms: Option<i64>,
+    /// What it may spend besides its team, as the database has it; a key of the file has none here.
+    pub budgets: Option<Document>,
+}
+
+impl KeyRecord {
+    pub fn state(&self, now_ms: i64) -> State {
+        State::at(now_ms, self.expires_ms, self.revoked_ms)
+    }
 }
 
 /// A key as a client sent it: the public id, and the hash of the whole.

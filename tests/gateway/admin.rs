@@ -1,6 +1,7 @@
 //! `/admin/v1`: who may ask, that a team sees itself alone, that keys live and die at once, and that what
 //! is reported is what was booked.
 
+use http::Method;
 use serde_json::{Value, json};
 use stiver::ledger::entry::Entry;
 use stiver::money::NanoUsd;
@@ -116,6 +117,17 @@ async fn a_team_sees_itself_and_changes_nothing() {
     assert_eq!(read(&gateway, &format!("/admin/v1/calls/{mine}"), own).await["id"], mine.to_string());
     let teams = read(&gateway, "/admin/v1/teams", own).await;
     assert_eq!(teams["data"].as_array().unwrap().len(), 1);
+    for (path, status) in [
+        ("teams/search", 200),
+        ("teams/batch", 404),
+        ("teams/search/budgets", 200),
+        ("teams/batch/budgets", 404),
+        ("keys/search/budgets", 200),
+        ("keys/batch/budgets", 404),
+    ] {
+        let answer = gateway.get_with(&format!("/admin/v1/{path}"), &[own]).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
     let keys = read(&gateway, "/admin/v1/keys", own).await;
     assert!(keys["data"].as_array().unwrap().iter().all(|key| key["team"] == "search"), "{keys}");
 
@@ -124,6 +136,17 @@ async fn a_team_sees_itself_and_changes_nothing() {
         gateway.post_with("/admin/v1/keys/x/rotate", &json!({}), &[own]).await,
         gateway.post_with("/admin/v1/keys/x/expire", &json!({"in_hours": 1}), &[own]).await,
         gateway.delete_with("/admin/v1/keys/x", &[own]).await,
+        gateway.post_with("/admin/v1/teams", &json!({"name": "new"}), &[own]).await,
+        gateway.post_with("/admin/v1/teams/search/expire", &json!({"in_hours": 0}), &[own]).await,
+        gateway.delete_with("/admin/v1/teams/search", &[own]).await,
+        gateway.send_by(Method::PUT, "/admin/v1/teams/search", Some(&json!({})), &[own]).await,
+        gateway.send_by(Method::PATCH, "/admin/v1/teams/search", Some(&json!({})), &[own]).await,
+        gateway
+            .send_by(Method::PUT, "/admin/v1/teams/search/budgets", Some(&json!({"budgets": []})), &[own])
+            .await,
+        gateway
+            .send_by(Method::PUT, "/admin/v1/keys/search/budgets", Some(&json!({"budgets": []})), &[own])
+            .await,
         gateway.get_with("/admin/v1/health", &[own]).await,
     ] {
         assert_eq!((answer.status, answer.error().1.as_str()), (403, "operator_only"), "{}", answer.text());
@@ -136,7 +159,18 @@ async fn nobody_enters_without_a_key() {
     let fake = FakeUpstream::start();
     let gateway = TestGateway::start(&toml(&fake)).await;
 
-    for path in ["keys", "teams", "spend", "latency", "calls", "calls/x", "health"] {
+    for path in [
+        "keys",
+        "keys/search/budgets",
+        "teams",
+        "teams/search",
+        "teams/search/budgets",
+        "spend",
+        "latency",
+        "calls",
+        "calls/x",
+        "health",
+    ] {
         let path = format!("/admin/v1/{path}");
         assert_eq!(gateway.get(&path).await.status, 401, "{path}");
         let wrong = [("authorization", "Bearer operator-0123456789-abcdeg")];
@@ -201,7 +235,9 @@ async fn what_cannot_be_done_is_told_with_its_remedy() {
         (json!({"team": "nobody"}), "there are: batch, search"),
         (json!({"team": ""}), "there is no team"),
         (json!({"team": "search", "name": long}), "128 characters"),
+        (json!({"team": "search", "name": "a\u{0}b"}), "control character"),
         (json!({"team": "search", "routes": ["gpt-9"]}), "no route `gpt-9`"),
+        (json!({"team": "search", "budgets": [{"usd": 1, "per": "age"}]}), "`budgets[0].per`"),
         (json!({"team": "search", "colour": 1}), "unknown field `colour`"),
         (json!(["team"]), "not as expected"),
     ] {
@@ -237,6 +273,21 @@ async fn a_page_of_another_site_can_change_nothing() {
     for headers in foreign {
         let answer = gateway.post_with("/admin/v1/keys", &body, headers).await;
         assert_eq!((answer.status, answer.error().1.as_str()), (403, "foreign_origin"), "{headers:?}");
+    }
+    let team = json!({"name": "evil"});
+    for (method, path) in [
+        (Method::POST, "/admin/v1/teams"),
+        (Method::PUT, "/admin/v1/teams/evil"),
+        (Method::PATCH, "/admin/v1/teams/evil"),
+        (Method::DELETE, "/admin/v1/teams/evil"),
+        (Method::POST, "/admin/v1/teams/evil/expire"),
+        (Method::PUT, "/admin/v1/teams/evil/budgets"),
+        (Method::PUT, "/admin/v1/keys/evil/budgets"),
+    ] {
+        for headers in foreign {
+            let answer = gateway.send_by(method.clone(), path, Some(&team), headers).await;
+            assert_eq!(answer.status, 403, "{method} {path} {headers:?}");
+        }
     }
     let rebound = gateway.get_with("/admin/v1/spend", &[("host", "evil.example")]).await;
     assert_eq!(rebound.status, 403);

@@ -13,6 +13,7 @@ pub mod stack;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use serde_json::Value;
 use stiver::gateway::Gateway;
 use stiver::ledger::budget::Window;
@@ -102,9 +103,23 @@ impl TestGateway {
     }
 
     pub async fn delete_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = self.client.delete(format!("{}{path}", self.url));
+        self.send_by(Method::DELETE, path, None, headers).await
+    }
+
+    /// Sends by any method.
+    pub async fn send_by(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
         }
         Answer::read(request.send().await.expect("the gateway answers")).await
     }
@@ -183,7 +198,8 @@ impl TestGateway {
     }
 
     fn check_nothing_is_held(&self) {
-        let mut teams: Vec<TeamName> = self.gateway.live().config.teams.keys().cloned().collect();
+        let ring = self.gateway.live().key_ring();
+        let mut teams: Vec<TeamName> = ring.teams().map(|team| team.name.clone()).collect();
         teams.push(TeamName::from("default"));
         for team in teams {
             for window in Window::ALL {

@@ -18,4 +18,5 @@ mod local;
 mod money;
 mod routing;
 mod splits;
+mod teams;
 mod texts;

@@ -3,7 +3,7 @@
 //! The fake's bill is computed by code of its own. Budgets stand in `money/budgets.rs` and `money/soft.rs`, calls that
 //! end early in `money/early_ends.rs`.
 
-mod budgets;
+pub(crate) mod budgets;
 mod early_ends;
 mod soft;
 

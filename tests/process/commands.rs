@@ -24,7 +24,7 @@ async fn help_names_every_command() {
     let keys = home.run(&["keys", "--help"]).await;
 
     check(&all, 0);
-    for command in ["serve", "check", "explain", "keys"] {
+    for command in ["serve", "check", "explain", "keys", "teams"] {
         let listed = |line: &str| line.trim_start().starts_with(&format!("{command} "));
         assert!(all.stdout.lines().any(listed), "{command} is not in {}", all.stdout);
         check(&home.run(&[command, "--help"]).await, 0);
@@ -202,7 +202,8 @@ async fn a_key_printed_as_toml_opens_once_it_stands_in_the_file() {
     let fake = FakeUpstream::start();
     let home = Home::new(&config(&fake, ""));
 
-    let printed = home.run(&["keys", "create", "--team", "search", "--toml"]).await;
+    let printed = home.run(&["keys", "create", "--team", "search", "--toml", "--budget", "0.5/day"]).await;
+    assert!(printed.stdout.contains("budgets = [{ per = \"day\", usd = \"0.5\" }]"), "{}", printed.stdout);
     assert!(!home.path().join("data").exists(), "nothing is stored");
     let key = printed.stderr.split_whitespace().find(|word| word.starts_with("sk-stiver-")).unwrap();
     home.write("config/stiver.toml", &config(&fake, &format!("[teams.search]\n{}", printed.stdout)));
@@ -213,6 +214,61 @@ async fn a_key_printed_as_toml_opens_once_it_stands_in_the_file() {
 
     assert_eq!((stranger.status, known.status), (401, 200));
     assert!(!printed.stdout.contains(key.rsplit('-').next().unwrap()), "the file gets the hash only");
+}
+
+#[tokio::test]
+async fn teams_are_made_listed_ended_and_revoked_beside_a_running_gateway() {
+    let fake = FakeUpstream::start();
+    let home = Home::new(&config(&fake, "[admin]\nkey = \"operator-0123456789-abcdef\"\n[teams.fixed]\n"));
+    home.write("team.toml", "routes = [\"gpt-4o-mini\"]\n[[budgets]]\nusd = 0.5\nper = \"week\"\n");
+    let mut gateway = home.start().await;
+
+    let none = home.run(&["keys", "create", "--team", "search"]).await;
+    check(&none, 1);
+    assert!(none.stderr.contains("there is no team `search`; there are: fixed"), "{}", none.stderr);
+    check(&home.run(&["teams", "create", "search", "--budget", "0/day", "--budget", "5/month"]).await, 0);
+    check(&home.run(&["teams", "create", "batch", "--toml-file", "team.toml", "--expires", "1"]).await, 0);
+    gateway.key = home.run(&["keys", "create", "--team", "search"]).await.stdout.trim().to_owned();
+    gateway.chat_until(&ask("x"), 429).await;
+    let own = ["keys", "create", "--team", "batch", "--budget", "0/day"];
+    gateway.key = home.run(&own).await.stdout.trim().to_owned();
+    gateway.chat_until(&ask("x"), 429).await;
+    gateway.key = home.run(&["keys", "create", "--team", "batch"]).await.stdout.trim().to_owned();
+    gateway.chat_until(&ask("x"), 200).await;
+    check(&home.run(&["teams", "expire", "batch", "--days", "0"]).await, 0);
+    gateway.chat_until(&ask("x"), 401).await;
+    check(&home.run(&["teams", "expire", "batch", "--never"]).await, 0);
+    gateway.chat_until(&ask("x"), 200).await;
+    check(&home.run(&["teams", "revoke", "batch"]).await, 0);
+    gateway.chat_until(&ask("x"), 401).await;
+
+    let listed = home.run(&["teams", "list"]).await;
+    let row = |name: &str| -> String {
+        let row = listed.stdout.lines().find(|line| line.starts_with(name)).expect("the team is listed");
+        row.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("search"), "search database good 0.00/day 5.00/month");
+    assert_eq!(row("batch"), "batch database revoked 0.50/week");
+    assert_eq!(row("fixed"), "fixed file good none");
+    for (arguments, expected) in [
+        (vec!["create", "fixed"], "stands in config/stiver.toml"),
+        (vec!["create", "batch"], "already, or there was one"),
+        (vec!["create", ""], "the team's name is empty"),
+        (vec!["create", "a\u{1b}[2J"], "control character"),
+        (vec!["create", "a", "--budget", "5/year"], "budgets[0].per"),
+        (vec!["create", "a", "--routes", "nowhere"], "names route `nowhere`"),
+        (vec!["create", "a", "--toml-file", "nothing.toml"], "nothing.toml cannot be read"),
+        (vec!["revoke", "fixed"], "stands in config/stiver.toml"),
+        (vec!["revoke", "batch"], "`stiver teams list` shows them"),
+        (vec!["expire", "batch", "--never"], "`stiver teams list` shows them"),
+    ] {
+        let said = home.run(&[&["teams"], arguments.as_slice()].concat()).await;
+        check(&said, 1);
+        assert!(said.stderr.contains(expected), "{arguments:?}: {}", said.stderr);
+    }
+    check(&home.run(&["teams", "create", "a", "--budget", "5"]).await, 2);
+    check(&home.run(&["teams", "expire", "a"]).await, 2);
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! Real gateways that share a Redis and a database: together they stay within a budget, also when one is killed.
 
 use futures_util::future::join_all;
+use http::Method;
+use serde_json::{Value, json};
 
 use crate::fake_upstream::FakeUpstream;
-use crate::harness::{Home, ask, config};
+use crate::harness::{Gateway, Home, ask, config};
 use crate::redis_server::RedisServer;
 
 const N_CALLS_EACH: usize = 60;
@@ -118,4 +120,59 @@ async fn while_redis_is_away_a_team_with_a_budget_is_refused_and_served_again_wh
 
     gateway.chat_until(&ask("after"), 200).await;
     gateway.stop().await;
+}
+
+const ADMIN: &str = "operator-0123456789-abcdef";
+
+/// As the operator.
+async fn operate(gateway: &Gateway, method: Method, path: &str, body: &Value) -> Value {
+    let request = gateway.http.request(method, gateway.url(&format!("/admin/v1/{path}")));
+    let sent = request.bearer_auth(ADMIN).body(body.to_string()).send().await;
+    let response = sent.expect("the gateway answers");
+    let (status, text) = (response.status(), response.text().await.expect("the answer comes to its end"));
+    assert_eq!(status, 200, "{path}: {text}");
+    serde_json::from_str(&text).expect("the answer is JSON")
+}
+
+#[tokio::test]
+async fn a_team_made_on_one_gateway_spends_one_budget_on_both_and_ends_on_both() {
+    let Some(redis) = RedisServer::start() else { return };
+    let fake = FakeUpstream::start();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let database = folder.path().join("ledger.sqlite").display().to_string();
+    let more = format!(
+        "[admin]\nkey = \"{ADMIN}\"\n[ledger]\npath = \"{database}\"\n[shared]\nredis_url = \"{}\"\n\
+         redis_timeout_ms = 10_000\nlease_ms = 1_000\n",
+        redis.url()
+    );
+    let homes = [(); 2].map(|()| Home::new(&config(&fake, &more)));
+    let (mut one, mut other) = (homes[0].start().await, homes[1].start().await);
+    let of_team = |usd: &str| json!({"budgets": [{"usd": usd, "per": "month"}]});
+    let team = json!({"name": "search", "budgets": [{"usd": "0.002", "per": "month"}]});
+    operate(&one, Method::POST, "teams", &team).await;
+    let key = operate(&one, Method::POST, "keys", &json!({"team": "search"})).await;
+    one.key = key["key"].as_str().expect("a new key is shown").to_owned();
+    other.key.clone_from(&one.key);
+
+    assert_eq!(one.chat(&ask("at once, where it was made")).await.status, 200);
+    other.chat_until(&ask("within seconds elsewhere"), 200).await;
+    let mut n_answered = 2;
+    while [&one, &other][n_answered % 2].chat(&ask(&format!("{n_answered} [[fake: chunks=40]]"))).await.status
+        == 200
+    {
+        n_answered += 1;
+        assert!(n_answered < 1_000, "the budget is spent some time");
+    }
+    assert!(fake.bill().total_nano_usd <= 2_000_000, "{}", fake.bill().total_nano_usd);
+
+    operate(&one, Method::PUT, "teams/search/budgets", &of_team("5")).await;
+    assert_eq!(one.chat(&ask("raised where it was changed [[fake: chunks=40]]")).await.status, 200);
+    other.chat_until(&ask("raised elsewhere [[fake: chunks=40]]"), 200).await;
+    let said = homes[0].run(&["ledger", "verify"]).await;
+    assert!(said.stdout.contains("1 shared balances"), "{}{}", said.stdout, said.stderr);
+    operate(&other, Method::DELETE, "teams/search", &json!({})).await;
+    assert_eq!(other.chat(&ask("revoked where it was said")).await.status, 401);
+    one.chat_until(&ask("revoked elsewhere"), 401).await;
+    one.stop().await;
+    other.stop().await;
 }

@@ -4,7 +4,7 @@
 //!
 //! Invariants: a [`Share`] is above 0 and below 1; no sum is made of floats.
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::money::NanoUsd;
 
@@ -33,6 +33,17 @@ impl TryFrom<f64> for Share {
         }
         Err(format!("{share} is no share, need more than 0 and less than 1, such as 0.8"))
     }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(f64::from(self.0) / f64::from(WHOLE))
+    }
+}
+
+/// Writes an exact decimal text, which [`usd_from_number_or_text`] reads back.
+pub fn usd_as_text<S: Serializer>(usd: &NanoUsd, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(usd)
 }
 
 /// Takes `500`, `0.25` or `"0.25"`; a float goes through its shortest decimal text.

@@ -4,13 +4,15 @@
 
 use super::db::{Row, Sql, Value};
 use super::{Store, StoreError, rows};
-use crate::team::{KeyHash, KeyId, KeyRecord, RouteName, TeamName};
+use crate::team::{Document, KeyHash, KeyId, KeyRecord, RouteName, TeamName};
 
-const INSERT: &str = "INSERT INTO api_keys (id, hash, name, team, routes, created_ms, expires_ms, revoked_ms) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-const ALL: &str = "SELECT id, hash, name, team, routes, created_ms, expires_ms, revoked_ms \
+const INSERT: &str = "INSERT INTO api_keys \
+    (id, hash, name, team, routes, created_ms, expires_ms, revoked_ms, budgets) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+const ALL: &str = "SELECT id, hash, name, team, routes, created_ms, expires_ms, revoked_ms, budgets \
     FROM api_keys ORDER BY created_ms, id";
 const REVOKE: &str = "UPDATE api_keys SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL";
+const SET_BUDGETS: &str = "UPDATE api_keys SET budgets = $2 WHERE id = $1 AND revoked_ms IS NULL";
 const EXPIRE: &str = "UPDATE api_keys SET expires_ms = $2 \
     WHERE id = $1 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > $2)";
 
@@ -27,6 +29,7 @@ impl Store {
             Value::Int(key.created_ms),
             Value::MaybeInt(key.expires_ms),
             Value::MaybeInt(key.revoked_ms),
+            Value::MaybeText(key.budgets.as_ref().map(|budgets| budgets.as_str().to_owned())),
         ];
         self.db.execute(Sql::new(INSERT, values)).await?;
         Ok(())
@@ -40,6 +43,17 @@ impl Store {
     /// Returns whether there was such a key, not revoked before.
     pub(in crate::ledger) async fn revoke_key(&self, id: &KeyId, now_ms: i64) -> Result<bool, StoreError> {
         let sql = Sql::new(REVOKE, vec![Value::from(id.as_str()), Value::Int(now_ms)]);
+        Ok(self.db.execute(sql).await? == 1)
+    }
+
+    /// Returns whether there is such a key, not revoked.
+    pub(in crate::ledger) async fn set_key_budgets(
+        &self,
+        id: &KeyId,
+        budgets: Option<&Document>,
+    ) -> Result<bool, StoreError> {
+        let budgets = budgets.map(|budgets| budgets.as_str().to_owned());
+        let sql = Sql::new(SET_BUDGETS, vec![Value::from(id.as_str()), Value::MaybeText(budgets)]);
         Ok(self.db.execute(sql).await? == 1)
     }
 
@@ -62,5 +76,6 @@ fn api_key(row: &Row) -> Result<KeyRecord, StoreError> {
         created_ms: row.get("created_ms")?,
         expires_ms: row.get("expires_ms")?,
         revoked_ms: row.get("revoked_ms")?,
+        budgets: row.get::<Option<String>>("budgets")?.map(Document::from),
     })
 }

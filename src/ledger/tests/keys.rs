@@ -5,11 +5,17 @@
 use secrecy::ExposeSecret;
 
 use crate::ledger::keys::{Keys, NewKey};
-use crate::team::{PresentedKey, RouteName, TeamName};
+use crate::team::{Document, KeyId, PresentedKey, RouteName, TeamName};
 
 fn new_key() -> NewKey {
     let routes = Some(vec![RouteName::from("auto")]);
-    NewKey { name: "ci".to_owned(), team: TeamName::from("search"), routes, expires_ms: Some(2_000) }
+    NewKey {
+        name: "ci".to_owned(),
+        team: TeamName::from("search"),
+        routes,
+        expires_ms: Some(2_000),
+        budgets: None,
+    }
 }
 
 async fn keys_in(dir: &tempfile::TempDir) -> Keys {
@@ -54,6 +60,28 @@ async fn a_key_is_revoked_once() {
 
     let loaded = keys.load_all().await.unwrap().remove(0);
     assert_eq!((first, second, loaded.revoked_ms), (true, false, Some(1_500)));
+}
+
+#[tokio::test]
+async fn budgets_of_a_key_are_set_kept_by_rotation_and_gone_with_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = keys_in(&dir).await;
+    let budgets = Some(Document::from("[1]".to_owned()));
+    let (key, _) = keys.create(NewKey { budgets: budgets.clone(), ..new_key() }, 1_000).await.unwrap();
+    let other = Some(Document::from("[2]".to_owned()));
+
+    assert_eq!(keys.load_all().await.unwrap()[0].budgets, budgets);
+    assert!(keys.set_budgets(&key.id, other.as_ref()).await.unwrap());
+    let old = keys.load_all().await.unwrap().remove(0);
+    let (new, _) = keys.rotate(&old, 1_500, 1_100).await.unwrap();
+    assert!(keys.set_budgets(&key.id, None).await.unwrap());
+
+    let roster = keys.load_roster().await.unwrap();
+    let of = |id: &KeyId| roster.keys.iter().find(|key| key.id == *id).unwrap().budgets.clone();
+    assert_eq!((of(&key.id), of(&new.id)), (None, other));
+    keys.revoke(&key.id, 1_500).await.unwrap();
+    assert!(!keys.set_budgets(&key.id, None).await.unwrap());
+    assert!(!keys.set_budgets(&KeyId::from("none"), None).await.unwrap());
 }
 
 #[tokio::test]

@@ -11,14 +11,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{respond, taken, taken_from_operator};
+use super::{budgets, parsed, respond, taken, taken_from_operator};
 use crate::error::{Error, Result};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Live};
 use crate::ledger::keys::{KeyError, NewKey};
-use crate::team::{KeyId, KeyRecord, RouteName, TeamName};
+use crate::team::{KeyId, KeyRecord, RouteName, TeamName, text_fault};
 
 const MS_PER_HOUR: i64 = 3_600_000;
-const MAX_NAME_CHARS: usize = 128;
 /// How long a rotated key still opens, unless the caller says otherwise.
 const GRACE_HOURS: u32 = 24;
 
@@ -30,6 +29,7 @@ struct CreateBody {
     name: String,
     routes: Option<Vec<String>>,
     expires_in_hours: Option<u32>,
+    budgets: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,8 +50,8 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, request: Request) 
         let now_ms = gateway.clock.now_ms();
         let all = gateway.ledger.keys().load_all().await.map_err(failed)?;
         let live = gateway.live();
-        let of_file = live.config.keys.iter().map(|key| shown(key, "file", now_ms));
-        let stored = all.iter().map(|key| shown(key, "database", now_ms));
+        let of_file = live.config.keys.iter().map(|key| shown(&live, key, "file", now_ms));
+        let stored = all.iter().map(|key| shown(&live, key, "database", now_ms));
         let mine = |key: &Value| viewer.may_see(&TeamName::from(key["team"].as_str().unwrap_or("")));
         let data: Vec<Value> = stored.chain(of_file).filter(mine).collect();
         Ok(json!({"object": "list", "data": data}))
@@ -70,7 +70,7 @@ pub(super) async fn one(
         if !viewer.may_see(&key.team) {
             return Err(unknown(&id));
         }
-        Ok(shown(&key, "database", gateway.clock.now_ms()))
+        Ok(shown(&gateway.live(), &key, "database", gateway.clock.now_ms()))
     };
     respond(answer.await)
 }
@@ -78,12 +78,12 @@ pub(super) async fn one(
 pub(super) async fn create(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let answer = async {
         let body = taken_from_operator(&gateway, request).await?;
-        let body: CreateBody = read(&body)?;
-        let new = checked(&gateway, body)?;
+        let body: CreateBody = parsed(&body)?;
+        let new = checked(&gateway, body).await?;
         let now_ms = gateway.clock.now_ms();
         let made = gateway.ledger.keys().create(new, now_ms).await.map_err(failed)?;
-        gateway.refresh_keys().await;
-        Ok(with_secret(&made, now_ms))
+        refreshed(&gateway).await;
+        Ok(with_secret(&gateway, &made, now_ms))
     };
     respond(answer.await)
 }
@@ -95,16 +95,17 @@ pub(super) async fn rotate(
 ) -> Response {
     let answer = async {
         let body = taken_from_operator(&gateway, request).await?;
-        let body: RotateBody = if body.is_empty() { RotateBody::default() } else { read(&body)? };
+        let body: RotateBody = if body.is_empty() { RotateBody::default() } else { parsed(&body)? };
         let old = known(&gateway, &id).await?;
         let now_ms = gateway.clock.now_ms();
         if old.revoked_ms.is_some() {
             return Err(Error::invalid(format!("key `{id}` was revoked; make a new one instead")));
         }
+        may_have_keys(&gateway, &old.team)?;
         let until_ms = now_ms + i64::from(body.grace_hours.unwrap_or(GRACE_HOURS)) * MS_PER_HOUR;
         let made = gateway.ledger.keys().rotate(&old, until_ms, now_ms).await.map_err(failed)?;
-        gateway.refresh_keys().await;
-        let mut told = with_secret(&made, now_ms);
+        refreshed(&gateway).await;
+        let mut told = with_secret(&gateway, &made, now_ms);
         told["replaces"] =
             json!({"id": old.id, "expires_ms": old.expires_ms.map_or(until_ms, |known| known.min(until_ms))});
         Ok(told)
@@ -119,7 +120,7 @@ pub(super) async fn expire(
 ) -> Response {
     let answer = async {
         let body = taken_from_operator(&gateway, request).await?;
-        let body: ExpireBody = read(&body)?;
+        let body: ExpireBody = parsed(&body)?;
         let key = known(&gateway, &id).await?;
         let at_ms = gateway.clock.now_ms() + i64::from(body.in_hours) * MS_PER_HOUR;
         let is_sooner = gateway.ledger.keys().expire(&key.id, at_ms).await.map_err(failed)?;
@@ -127,8 +128,9 @@ pub(super) async fn expire(
             let message = format!("key `{id}` was revoked or expires before that anyway");
             return Err(Error::invalid(message).with_param("in_hours"));
         }
-        gateway.refresh_keys().await;
-        Ok(shown(&known(&gateway, &id).await?, "database", gateway.clock.now_ms()))
+        refreshed(&gateway).await;
+        let key = known(&gateway, &id).await?;
+        Ok(shown(&gateway.live(), &key, "database", gateway.clock.now_ms()))
     };
     respond(answer.await)
 }
@@ -144,44 +146,47 @@ pub(super) async fn revoke(
         let now_ms = gateway.clock.now_ms();
         // Revoking twice is no mistake: the key is as dead as was wished.
         gateway.ledger.keys().revoke(&KeyId::from(&id), now_ms).await.map_err(failed)?;
-        gateway.refresh_keys().await;
-        Ok(shown(&known(&gateway, &id).await?, "database", now_ms))
+        refreshed(&gateway).await;
+        Ok(shown(&gateway.live(), &known(&gateway, &id).await?, "database", now_ms))
     };
     respond(answer.await)
 }
 
-fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
-    serde_json::from_slice(body)
-        .map_err(|error| Error::invalid(format!("the body is not as expected: {error}")))
+/// A key that is made or gone counts now; where it cannot be read again yet, as soon as it can.
+async fn refreshed(gateway: &Gateway) {
+    // What hinders it was logged, and whoever made a key must get its secret all the same.
+    let _ = gateway.refresh_roster().await;
 }
 
-fn checked(gateway: &Gateway, body: CreateBody) -> Result<NewKey> {
+fn may_have_keys(gateway: &Gateway, team: &TeamName) -> Result<()> {
+    let said = gateway.live().key_ring().may_have_keys(team, gateway.clock.now_ms());
+    said.map_err(|message| Error::invalid(message).with_param("team"))
+}
+
+async fn checked(gateway: &Gateway, body: CreateBody) -> Result<NewKey> {
     let live = gateway.live();
     let team = TeamName::from(body.team.trim());
-    let config = &live.config;
-    if team.as_str().is_empty() || (!config.teams.is_empty() && !config.teams.contains_key(&team)) {
-        let known = config.teams.keys().map(TeamName::as_str).collect::<Vec<_>>().join(", ");
-        let message = format!("there is no team `{team}`; there are: {known}");
-        return Err(Error::invalid(message).with_param("team"));
-    }
-    for (param, text) in [("team", team.as_str()), ("name", body.name.as_str())] {
-        if text.chars().count() > MAX_NAME_CHARS {
-            let message = format!("`{param}` is longer than {MAX_NAME_CHARS} characters; shorten it");
-            return Err(Error::invalid(message).with_param(param));
-        }
+    may_have_keys(gateway, &team)?;
+    if let Some(fault) = text_fault(&body.name) {
+        return Err(Error::invalid(format!("`name` {fault}")).with_param("name"));
     }
     let routes: Option<Vec<RouteName>> =
         body.routes.map(|routes| routes.iter().map(RouteName::from).collect());
-    let is_unknown = |route: &&RouteName| config.catalog.route(route).is_none();
+    let is_unknown = |route: &&RouteName| live.config.catalog.route(route).is_none();
     if let Some(unknown) = routes.iter().flatten().find(is_unknown) {
         let message = format!("there is no route `{unknown}`; `GET /v1/models` lists the routes");
         return Err(Error::invalid(message).with_param("routes"));
     }
     let hours_ms = |hours: u32| gateway.clock.now_ms() + i64::from(hours) * MS_PER_HOUR;
-    Ok(NewKey { name: body.name, team, routes, expires_ms: body.expires_in_hours.map(hours_ms) })
+    let expires_ms = body.expires_in_hours.map(hours_ms);
+    let budgets = match body.budgets {
+        Some(given) => budgets::checked_for_key(gateway, &team, &given).await?,
+        None => None,
+    };
+    Ok(NewKey { name: body.name, team, routes, expires_ms, budgets })
 }
 
-async fn known(gateway: &Gateway, id: &str) -> Result<KeyRecord> {
+pub(super) async fn known(gateway: &Gateway, id: &str) -> Result<KeyRecord> {
     let all = gateway.ledger.keys().load_all().await.map_err(failed)?;
     let live = gateway.live();
     if live.config.keys.iter().any(|key| key.id.as_str() == id) {
@@ -191,7 +196,7 @@ async fn known(gateway: &Gateway, id: &str) -> Result<KeyRecord> {
     all.into_iter().find(|key| key.id.as_str() == id).ok_or_else(|| unknown(id))
 }
 
-fn unknown(id: &str) -> Error {
+pub(super) fn unknown(id: &str) -> Error {
     let message = format!("there is no key `{id}`; `GET /admin/v1/keys` lists them");
     let mut error = Error::invalid(message).with_code("unknown_key").with_param("id");
     error.status = 404;
@@ -202,27 +207,22 @@ fn failed(error: KeyError) -> Error {
     super::read::unreadable(&error)
 }
 
-fn with_secret((key, secret): &(KeyRecord, SecretString), now_ms: i64) -> Value {
-    let mut told = shown(key, "database", now_ms);
+fn with_secret(gateway: &Gateway, (key, secret): &(KeyRecord, SecretString), now_ms: i64) -> Value {
+    let mut told = shown(&gateway.live(), key, "database", now_ms);
     told["key"] = Value::from(secret.expose_secret());
     told
 }
 
-fn shown(key: &KeyRecord, kept_in: &str, now_ms: i64) -> Value {
-    let is_expired = key.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms);
-    let state = match (key.revoked_ms, is_expired) {
-        (Some(_), _) => "revoked",
-        (None, true) => "expired",
-        (None, false) => "good",
-    };
+fn shown(live: &Live, key: &KeyRecord, kept_in: &str, now_ms: i64) -> Value {
     json!({
         "object": "key",
         "id": key.id,
         "name": key.name,
         "team": key.team,
         "routes": key.routes,
+        "budgets": live.key_ring().own_budgets(&key.id),
         "kept_in": kept_in,
-        "state": state,
+        "state": key.state(now_ms).as_str(),
         "created_ms": key.created_ms,
         "expires_ms": key.expires_ms,
         "revoked_ms": key.revoked_ms,

@@ -1,4 +1,4 @@
-//! What is asked of the book over HTTP: spending, latencies, single calls, teams and budgets, health.
+//! What is asked of the book over HTTP: spending, latencies, single calls, health.
 //!
 //! Changes nothing.
 //!
@@ -13,13 +13,10 @@ use serde_json::{Value, json};
 
 use super::ask::{self, Format, Given};
 use super::{asking, respond, table, texts};
-use crate::admission::Team;
 use crate::error::{Blame, Error, Result};
 use crate::gateway::Gateway;
-use crate::ledger::budget::{Budget, Of, Payer, Window};
-use crate::money::NanoUsd;
 use crate::server::viewer::Viewer;
-use crate::team::{CallId, TeamName};
+use crate::team::CallId;
 
 /// The book cannot be read now.
 pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
@@ -121,52 +118,6 @@ pub(super) fn unknown_call(id: &str) -> Error {
     let mut error = Error::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
     error.status = 404;
     error
-}
-
-/// The teams, what they may spend and how their budgets stand.
-pub(super) async fn teams(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    let answer = async {
-        let (viewer, _) = question(&gateway, request)?;
-        let live = gateway.live();
-        let ring = live.key_ring();
-        let mut data: Vec<Value> = Vec::new();
-        for team in ring.teams().filter(|team| viewer.may_see(&team.name)) {
-            data.push(json!({
-                "object": "team",
-                "name": team.name,
-                "routes": team.routes,
-                "spent_usd": spent(&gateway, &team.name).await,
-                "remaining_usd": remaining(&gateway, team).map(|left| left.to_string()),
-                "text_kept_days": team.text.map(|keep| keep.days),
-                "calls_in_flight": gateway.limiter.in_flight(&team.name),
-            }));
-        }
-        Ok(json!({"object": "list", "data": data}))
-    };
-    respond(answer.await)
-}
-
-/// Of the budgets that the team has as a whole.
-fn remaining(gateway: &Gateway, team: &Team) -> Option<NanoUsd> {
-    let of_all: Vec<Budget> = team.budgets.iter().filter(|budget| budget.of == Of::Team).cloned().collect();
-    gateway.ledger.remaining(&Payer::of_team(&team.name), &of_all)
-}
-
-/// All replicas together; where they cannot be asked, as this one last heard.
-async fn spent(gateway: &Gateway, team: &TeamName) -> Value {
-    let mut windows = serde_json::Map::new();
-    for window in Window::ALL {
-        let budget = Budget::new(NanoUsd::ZERO, window);
-        let of_all = gateway.ledger.balance_of_all(&Payer::of_team(team), &budget).await;
-        let balance = of_all.unwrap_or_else(|_| gateway.ledger.balance(team, window));
-        let told = json!({
-            "spent_usd": balance.spent.to_string(),
-            "held_usd": balance.held.to_string(),
-            "resets_at": table::time(balance.resets_at_ms),
-        });
-        windows.insert(window.to_string(), told);
-    }
-    Value::Object(windows)
 }
 
 pub(super) async fn health(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::budgets::Standing;
 use super::range::{Ask, Grain, Span};
+use crate::admission::Team;
 use crate::gateway::{Gateway, Live};
 use crate::ledger::budget::{Budget, Of};
 use crate::ledger::entry::Entry;
@@ -17,7 +18,7 @@ use crate::ledger::report::{
 };
 use crate::ledger::text::CallText;
 use crate::server::viewer::Viewer;
-use crate::team::{CallId, RouteName, TeamName};
+use crate::team::{CallId, RouteName, State, TeamName};
 
 /// Calls on one page of the list.
 pub(super) const N_CALLS: u32 = 50;
@@ -189,7 +190,9 @@ impl<'a> Book<'a> {
         let ring = self.live.key_ring();
         let is_asked = |name: &TeamName| self.team().is_none_or(|only| name == only);
         let mut standings = Vec::new();
-        for team in ring.teams().filter(|team| is_asked(&team.name) && self.viewer.may_see(&team.name)) {
+        let counts = |team: &Team| team.term.state(self.now_ms) == State::Good;
+        let teams = ring.teams().filter(|team| counts(team) && is_asked(&team.name));
+        for team in teams.filter(|team| self.viewer.may_see(&team.name)) {
             for budget in team.budgets.iter() {
                 for name in self.subjects(&team.name, budget).await? {
                     let (gateway, now_ms) = (self.gateway, self.now_ms);

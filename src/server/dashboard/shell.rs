@@ -85,7 +85,7 @@ pub(super) struct Choices {
 impl Choices {
     pub(super) async fn read(book: &Book<'_>) -> Read<Self> {
         let (mut teams, mut routes): (Vec<String>, Vec<String>) = book.names().await?.into_iter().unzip();
-        teams.extend(book.live.config.teams.keys().map(ToString::to_string));
+        teams.extend(book.live.key_ring().teams().map(|team| team.name.to_string()));
         teams.extend(book.ask.team.clone());
         if !book.sees_all() {
             // Who sees one team only has nothing to choose.

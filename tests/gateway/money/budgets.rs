@@ -13,25 +13,25 @@ use crate::harness::{
 };
 
 /// The fake's price of text. Without audio a ceiling is near to what a long answer costs.
-pub(super) const PRICES: &str =
+pub(crate) const PRICES: &str =
     "[[price]]\nmodel = \"gpt-4o\"\nfrom = \"2025-01-01\"\ninput = 2.5\noutput = 10.0\n";
 const HOUR_MS: i64 = 3_600_000;
 
-pub(super) fn bounded(text: &str) -> Value {
+pub(crate) fn bounded(text: &str) -> Value {
     let mut body = chat("gpt-4o", text);
     body["max_tokens"] = json!(50);
     body
 }
 
 /// What a call of [`bounded`] can cost at most. All texts here are of one length.
-pub(super) async fn ceiling(fake: &FakeUpstream, text: &str) -> i64 {
+pub(crate) async fn ceiling(fake: &FakeUpstream, text: &str) -> i64 {
     let gateway = start(&only_large(fake)).await;
     let told = gateway.post_with(CHAT, &bounded(text), &[("x-stiver-dry-run", "1")]).await;
     gateway.finish().await;
     nano_usd(told.json()["cost_usd_at_most"].as_str().expect("a ceiling"))
 }
 
-pub(super) fn only_large(fake: &FakeUpstream) -> String {
+pub(crate) fn only_large(fake: &FakeUpstream) -> String {
     upstream("large", fake, "gpt-4o", "") + &route("gpt-4o", &["large"])
 }
 

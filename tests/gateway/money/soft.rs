@@ -90,6 +90,22 @@ async fn a_soft_budget_lets_calls_pass_says_so_and_calls_the_webhook_once() {
 }
 
 #[tokio::test]
+async fn a_team_of_the_database_is_told_of_at_its_own_webhook() {
+    let fake = FakeUpstream::start();
+    let (url, mut heard) = webhook(0).await;
+    let gateway = start(&(crate::teams::ADMIN_TOML.to_owned() + &only_large(&fake))).await;
+    let budget = json!({"usd": nano(1), "per": "month", "on_exceed": "warn"});
+    let key =
+        crate::teams::made(&gateway, &json!({"name": "search", "webhook": url, "budgets": [budget]})).await;
+
+    let answer = crate::teams::ask(&gateway, &key, &bounded("question 1")).await;
+
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(heard.recv().await.expect("the webhook is called")["team"], "search");
+    gateway.finish().await;
+}
+
+#[tokio::test]
 async fn a_webhook_that_is_not_there_delays_no_call() {
     let fake = FakeUpstream::start();
     let toml = format!("[ledger]\nwebhook = \"http://127.0.0.1:9/hook\"\n{}", only_large(&fake))
