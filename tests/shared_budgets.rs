@@ -16,7 +16,7 @@ mod redis_server;
 
 use std::sync::Arc;
 
-use fleet::{Fleet, budget, ended, eventually, send};
+use fleet::{Fleet, budget, ended, eventually, send, team};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

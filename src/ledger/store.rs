@@ -90,13 +90,13 @@ impl Store {
         let mut seen = HashSet::with_capacity(entries.len());
         let once: Vec<&Entry> = entries.iter().filter(|entry| seen.insert(entry.id)).collect();
         let mut tx = self.db.begin().await?;
-        if insert_all(&mut tx, &once).await? {
-            derived::add(&mut tx, &once).await?;
-            return tx.commit().await;
-        }
-        tx.roll_back().await?;
-        let mut tx = self.db.begin().await?;
-        let new = insert_some(&mut tx, &once).await?;
+        let new = if insert_all(&mut tx, &once).await? {
+            once
+        } else {
+            tx.roll_back().await?;
+            tx = self.db.begin().await?;
+            insert_some(&mut tx, &once).await?
+        };
         derived::add(&mut tx, &new).await?;
         texts::add(&mut tx, &new, texts).await?;
         tx.commit().await

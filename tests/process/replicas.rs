@@ -140,8 +140,9 @@ async fn a_team_made_on_one_gateway_spends_one_budget_on_both_and_ends_on_both()
     let fake = FakeUpstream::start();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let database = folder.path().join("ledger.sqlite").display().to_string();
+    // With a team in the file nobody enters without a key, also before a replica has heard of the new team.
     let more = format!(
-        "[admin]\nkey = \"{ADMIN}\"\n[ledger]\npath = \"{database}\"\n[shared]\nredis_url = \"{}\"\n\
+        "[teams.fixed]\n[admin]\nkey = \"{ADMIN}\"\n[ledger]\npath = \"{database}\"\n[shared]\nredis_url = \"{}\"\n\
          redis_timeout_ms = 10_000\nlease_ms = 1_000\n",
         redis.url()
     );

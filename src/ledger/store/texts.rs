@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::db::{Db, Row, Sql, Tx, Value, placeholders};
+use super::db::{Bulk, Db, Row, Sql, Tx, Value};
 use super::{Store, StoreError};
 use crate::ledger::entry::Entry;
 use crate::ledger::journal::TextOf;
@@ -16,8 +16,6 @@ use crate::team::{CallId, TeamName};
 
 const COLUMNS: &str = "id, team, ts_ms, delete_after_ms, request, request_is_cut, answer, answer_is_cut";
 const N_COLUMNS: usize = 8;
-/// Texts are large: this many of the longest are a few megabytes.
-const ROWS_PER_STATEMENT: usize = 20;
 const N_DELETED_AT_A_TIME: i64 = 200;
 
 /// Inserts the texts of rows that are `new`.
@@ -26,16 +24,14 @@ pub(super) async fn add(tx: &mut Tx, new: &[&Entry], texts: &[TextOf]) -> Result
         return Ok(());
     }
     let by_id: HashMap<CallId, &Entry> = new.iter().map(|entry| (entry.id, *entry)).collect();
-    let of_new: Vec<(&Entry, &CallText)> =
-        texts.iter().filter_map(|of| Some((*by_id.get(&of.id)?, &of.text))).collect();
-    for chunk in of_new.chunks(ROWS_PER_STATEMENT) {
-        let mut values = Vec::with_capacity(chunk.len() * N_COLUMNS);
-        chunk.iter().for_each(|(entry, text)| values.extend(columns(entry, text)));
-        let rows = placeholders(chunk.len(), N_COLUMNS);
-        let sql = format!("INSERT INTO call_texts ({COLUMNS}) VALUES {rows} ON CONFLICT (id) DO NOTHING");
-        let is_kept = matches!(chunk.len(), 1 | ROWS_PER_STATEMENT);
-        tx.execute(Sql { is_kept, ..Sql::new(sql, values) }).await?;
-    }
+    let of_new = texts.iter().filter_map(|of| Some((by_id.get(&of.id)?, &of.text)));
+    let values = of_new.flat_map(|(entry, text)| columns(entry, text)).collect();
+    let bulk = Bulk {
+        head: format!("INSERT INTO call_texts ({COLUMNS}) VALUES "),
+        n_columns: N_COLUMNS,
+        tail: " ON CONFLICT (id) DO NOTHING".to_owned(),
+    };
+    tx.write(&bulk, values).await?;
     Ok(())
 }
 

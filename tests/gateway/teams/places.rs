@@ -14,8 +14,8 @@ use crate::harness::{Setup, TestGateway, chat};
 /// Writes another file and lets the gateway read it.
 async fn reload(gateway: &TestGateway, change: impl FnOnce(String) -> String) {
     let path = gateway.folder().path().join("stiver.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, change(text)).unwrap();
+    let text = std::fs::read_to_string(&path).expect("the file was written at the start");
+    std::fs::write(&path, change(text)).expect("the folder can be written");
     assert_eq!(gateway.gateway().reload(&Environment::default()).await, Vec::<String>::new());
 }
 
