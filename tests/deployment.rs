@@ -85,6 +85,35 @@ fn emitted_metrics(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Names that the sources describe, as they are written there.
+fn described_metrics(folder: &Path, found: &mut BTreeSet<String>) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            described_metrics(&path, found);
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for kind in ["describe_counter!(", "describe_gauge!(", "describe_histogram!("] {
+            for (at, _) in text.match_indices(kind) {
+                let name = text[at + kind.len()..].trim_start().strip_prefix('"');
+                let name = name.and_then(|rest| rest.split('"').next());
+                found.extend(name.map(|name| name.replace('.', "_")));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_described_and_nothing_else_is() {
+    let (mut emitted, mut described) = (BTreeSet::new(), BTreeSet::new());
+    emitted_metrics(Path::new("src"), &mut emitted);
+    described_metrics(Path::new("src"), &mut described);
+
+    assert!(emitted.len() >= 40, "{emitted:?}");
+    assert_eq!(emitted.difference(&described).collect::<Vec<_>>(), Vec::<&String>::new(), "not described");
+    assert_eq!(described.difference(&emitted).collect::<Vec<_>>(), Vec::<&String>::new(), "never counted");
+}
+
 /// Words of a query that name one of our metrics.
 fn metrics_of(query: &str) -> impl Iterator<Item = &str> {
     query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').filter(|word| {

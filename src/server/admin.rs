@@ -1,4 +1,5 @@
-//! `/admin/v1`: keys, spending, calls, budgets and health, for programs and for the dashboard.
+//! `/admin/v1`: keys, spending, calls, budgets, splits, the cache and health, for programs; every figure of the
+//! dashboard can be asked for here.
 //!
 //! Everything here asks for a key: the operator's, or a team's, which then sees itself alone and changes
 //! nothing.
@@ -6,8 +7,11 @@
 //! Invariants: what is changed counts when the answer is sent; an unknown parameter is an error that names it.
 
 mod ask;
+mod budgets;
+mod cache;
 mod keys;
 mod read;
+mod splits;
 mod table;
 
 use std::sync::Arc;
@@ -34,6 +38,10 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
         .route("/admin/v1/latency", get(read::latency))
         .route("/admin/v1/calls", get(read::calls))
         .route("/admin/v1/calls/{id}", get(read::call))
+        .route("/admin/v1/budgets", get(budgets::list))
+        .route("/admin/v1/splits", get(splits::list))
+        .route("/admin/v1/cache", get(cache::show))
+        .route("/admin/v1/cache/purge", post(cache::purge))
         .route("/admin/v1/health", get(read::health))
 }
 

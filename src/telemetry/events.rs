@@ -5,6 +5,7 @@
 //!
 //! Invariant: labels come from the configuration or from fixed words, never from a caller, so their number is bounded.
 
+mod counted;
 mod local;
 mod splits;
 
@@ -19,6 +20,7 @@ use crate::chat::Usage;
 use crate::money::NanoUsd;
 
 pub(super) fn describe() {
+    counted::describe();
     local::describe();
     splits::describe();
     describe_counter!("stiver_calls_total", "Calls that ended, by endpoint, route, path and outcome");

@@ -18,6 +18,7 @@ use crate::error::{Blame, Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::budget::{Budget, Of, Payer, Window};
 use crate::money::NanoUsd;
+use crate::server::parts::{size_bytes, upstream_state};
 use crate::server::viewer::Viewer;
 use crate::team::{CallId, TeamName};
 
@@ -31,7 +32,7 @@ pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
 }
 
 /// The viewer and the parameters of a request without a body.
-fn question(gateway: &Gateway, request: Request) -> Result<(Viewer, Given)> {
+pub(super) fn question(gateway: &Gateway, request: Request) -> Result<(Viewer, Given)> {
     let (head, _) = request.into_parts();
     let viewer = asking(gateway, &head)?;
     Ok((viewer, Given::read(head.uri.query(), gateway.clock.now_ms())?))
@@ -165,12 +166,26 @@ async fn spent(gateway: &Gateway, team: &TeamName) -> Value {
     Value::Object(windows)
 }
 
+fn upstreams(gateway: &Gateway) -> Vec<Value> {
+    let live = gateway.live();
+    let state = |name: &str| upstream_state(gateway, &live, name).as_str();
+    let names = live.config.upstreams.keys();
+    names.map(|name| json!({"name": name, "state": state(name.as_str())})).collect()
+}
+
 pub(super) async fn health(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let answer = async {
         let (viewer, _) = question(&gateway, request)?;
         viewer.require_operator()?;
-        let parts = gateway.readiness().await;
-        Ok(json!({"parts": parts, "rows_not_in_the_database": gateway.ledger.n_pending()}))
+        let ledger = &gateway.live().config.ledger;
+        let (parts, journal_bytes) = tokio::join!(gateway.readiness(), size_bytes(&ledger.journal_dir));
+        Ok(json!({
+            "parts": parts,
+            "upstreams": upstreams(&gateway),
+            "journal_bytes": journal_bytes,
+            "max_journal_bytes": ledger.max_journal_bytes,
+            "rows_not_in_the_database": gateway.ledger.n_pending(),
+        }))
     };
     respond(answer.await)
 }

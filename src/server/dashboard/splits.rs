@@ -10,7 +10,7 @@ use super::chart::{Bar, Chart, Segment, Tone, ranking, share_bar};
 use super::format::{self, NOTHING, Unit, duration, name, share, usd};
 use super::parts::{card, empty, no_calls};
 use super::series::{self, cost, n_calls, n_hits};
-use crate::ledger::report::{By, LatencyRow, SpendRow, Sums};
+use crate::ledger::report::{By, Figures, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
 
 const EXAMPLE: &str = "[[split]]
@@ -19,21 +19,40 @@ route = \"auto\"
 unit = \"header:x-stiver-user\"
 arms = [ { name = \"control\", share = 9000 }, { name = \"lower-bar\", share = 1000, ladder = { small = 0.50 } } ]";
 
-/// A split with its rows by time and arm.
+/// A split and what its arms came to.
 struct Split {
     name: String,
     whole: Sums,
+    /// All sums by arm.
     rows: Vec<SpendRow>,
+    /// Calls and cost by time and arm.
+    spent: Vec<SpendRow>,
     latency: Vec<LatencyRow>,
 }
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let rows = book.by_time(&[By::Split, By::Arm]).await?;
+    // What is in force is asked at once; a split that only the book knows is asked when it is found.
+    let in_force: Vec<String> = book.live.config.splits.iter().map(|split| split.name.to_string()).collect();
+    let (rows, spent, latencies) = tokio::try_join!(
+        book.whole(&[By::Split, By::Arm], Figures::All),
+        book.by_time(&[By::Split, By::Arm], Figures::Spent),
+        try_join_all(in_force.iter().map(|name| book.latency_of_arms(name))),
+    )?;
     if rows.is_empty() {
         return Ok(no_calls(book));
     }
-    let named = grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty());
-    let splits = try_join_all(named.map(|(name, whole)| read(book, &rows, name, whole))).await?;
+    let mut splits = Vec::new();
+    for (name, whole) in grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty()) {
+        let latency = match in_force.iter().position(|known| *known == name) {
+            Some(idx) => latencies[idx].clone(),
+            None => book.latency_of_arms(&name).await?,
+        };
+        let own = |rows: &[SpendRow]| -> Vec<SpendRow> {
+            rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect()
+        };
+        let (rows, spent) = (own(&rows), own(&spent));
+        splits.push(Split { name, whole, rows, spent, latency });
+    }
     let idle = idle(book, &splits);
     if splits.is_empty() && idle.is_empty() {
         return Ok(nothing());
@@ -64,12 +83,6 @@ fn planned(book: &Book<'_>, split: &str, arm: &str) -> String {
     share.map_or(NOTHING.to_owned(), |arm| format::percent(f64::from(arm.share), 10_000.0))
 }
 
-async fn read(book: &Book<'_>, rows: &[SpendRow], name: String, whole: Sums) -> Read<Split> {
-    let latency = book.latency_of_arms(&name).await?;
-    let rows = rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect();
-    Ok(Split { name, whole, rows, latency })
-}
-
 impl Split {
     /// In the order of names, so that an arm keeps its place and its colour while shares change.
     fn arms(&self) -> Vec<(String, Sums)> {
@@ -83,7 +96,7 @@ fn cost_chart(book: &Book<'_>, id: &str, split: &Split) -> Markup {
     let columns = book.span.columns();
     let line = |(idx, (arm, _)): (usize, (String, Sums))| {
         let rows: Vec<SpendRow> =
-            split.rows.iter().filter(|row| row.names.get(1) == Some(&arm)).cloned().collect();
+            split.spent.iter().filter(|row| row.names.get(1) == Some(&arm)).cloned().collect();
         let sums = series::by_column(&book.span, &rows);
         series::line(&sums, name(&arm), Tone::Nth(idx), |sums| {
             (sums.n_calls > 0).then(|| cost(sums) / n_calls(sums))
