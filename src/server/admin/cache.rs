@@ -23,6 +23,7 @@ use crate::money::NanoUsd;
 use crate::server::similarity::{N_SAMPLED, bins};
 use crate::server::viewer::Viewer;
 use crate::team::{CallId, RouteName, TeamName};
+use crate::telemetry::events::CachePurged;
 
 pub(super) async fn show(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let answer = async {
@@ -128,7 +129,7 @@ pub(super) async fn purge(State(gateway): State<Arc<Gateway>>, request: Request)
             .map_err(|error| Error::invalid(format!("the body is not as expected: {error}")))?;
         let purge = wanted(body)?;
         let gone = gateway.cache.purge(&purge).await.map_err(|error| not_purged(&error))?;
-        tracing::info!(n_exact = gone.n_exact, n_semantic = gone.n_semantic, "cached answers were purged");
+        CachePurged { n_exact: gone.n_exact, n_semantic: gone.n_semantic }.emit();
         Ok(json!({"object": "purge", "n_exact": gone.n_exact, "n_semantic": gone.n_semantic}))
     };
     respond(answer.await)
