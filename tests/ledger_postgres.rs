@@ -130,9 +130,11 @@ fn spend_asks() -> Vec<SpendAsk> {
         (NOW_MS - 30 * MS_PER_HOUR, NOW_MS - 6 * MS_PER_HOUR),
         (NOW_MS - 1_000_000, NOW_MS - 500_000),
     ];
-    let bys: [&[By]; 8] = [
+    let bys: [&[By]; 10] = [
         &[],
         &[By::Team],
+        &[By::Upstream],
+        &[By::Route, By::Tier, By::Model],
         &[By::Team, By::User],
         &[By::Key],
         &[By::Tag],
@@ -304,6 +306,7 @@ async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells
         LatencyBy::Route,
         LatencyBy::Split,
         LatencyBy::Arm,
+        LatencyBy::SplitArm,
         LatencyBy::Hour,
         LatencyBy::Day,
     ];

@@ -216,6 +216,8 @@ pub enum LatencyBy {
     Route,
     Split,
     Arm,
+    /// Both, as `split=arm`; calls in no arm are `=`.
+    SplitArm,
     Hour,
     Day,
 }

@@ -3,7 +3,8 @@
 
     tests/dashboard/run.sh BASE_URL ADMIN_KEY TEAM_KEY TEAM LEDGER_FILE
 
-The gateway must run with the rows of `tests/dashboard/rows.rs`. This file starts none.
+The gateway must run with the rows of `tests/dashboard/rows.rs`, however many. This file starts none; `cargo test
+--test process dashboard` does, with a few thousand rows, and `make million` with a million.
 
 Invariants: figures come from SQL over single rows, never from the sums that pages are read from; what the page
 rounds the admin API must tell exactly; a case that fails does not keep the others from running; no case fails for

@@ -133,6 +133,7 @@ fn latency_query(ask: &LatencyAsk) -> (String, Vec<Value>) {
         Some(LatencyBy::Route) => "route",
         Some(LatencyBy::Split) => "split",
         Some(LatencyBy::Arm) => "arm",
+        Some(LatencyBy::SplitArm) => "split || '=' || arm",
         Some(LatencyBy::Hour) => "at_ms",
         Some(LatencyBy::Day) => "at_ms - at_ms % 86400000",
     };
@@ -193,7 +194,10 @@ fn days(by: Option<LatencyBy>, name: &str, wheres: &str) -> String {
         Some(LatencyBy::Team) => ", team",
         Some(LatencyBy::Route) => ", team, route",
         Some(LatencyBy::Split) => ", team, route, split",
-        Some(LatencyBy::Arm) => ", team, route, split, arm",
+        // The whole key: every line would be a group of its own.
+        Some(LatencyBy::Arm | LatencyBy::SplitArm) => {
+            return format!("SELECT {name} AS part, bucket, n FROM latency_days WHERE {wheres}");
+        }
     };
     format!(
         "SELECT {name} AS part, bucket, CAST(SUM(n) AS BIGINT) AS n FROM latency_days WHERE {wheres} \

@@ -82,6 +82,21 @@ impl Source {
         }
     }
 
+    /// The beginning of the key up to the last name asked for, where that is short enough to bring many lines
+    /// together and is not the question's own grouping.
+    fn key_of(self, ask: &SpendAsk) -> Option<String> {
+        const KEY: [By; 5] = [By::Team, By::Route, By::Tier, By::Upstream, By::Model];
+        let last =
+            ask.by.iter().map(|by| KEY.iter().position(|known| known == by)).collect::<Option<Vec<_>>>()?;
+        let n_names = last.into_iter().max()? + 1;
+        let is_own = KEY[..n_names] == ask.by[..] && ask.step != Step::Whole;
+        if is_own || self != Self::CallDays {
+            return None;
+        }
+        let names: Vec<&str> = KEY[..n_names].iter().map(|by| column(*by)).collect();
+        Some(format!("at_ms, {}", names.join(", ")))
+    }
+
     fn sum(self, column: &str) -> String {
         if self != Self::Postings {
             return column.to_owned();
@@ -227,8 +242,26 @@ impl Store {
         }
         let needs_tags = ask.by.contains(&By::Tag) || ask.filter.tag.is_some();
         let table = if needs_tags { self.db.tagged_postings() } else { source.table() };
-        format!("SELECT {at} AS at_ms{names}{figures} FROM {table} WHERE {wheres} {}", grouping(ask))
+        let Some(key) = source.key_of(ask) else {
+            return format!(
+                "SELECT {at} AS at_ms{names}{figures} FROM {table} WHERE {wheres} {}",
+                grouping(ask)
+            );
+        };
+        // Lines that lie beside each other are added up first, and only what is left is sorted.
+        let outer: String = (0..ask.by.len()).map(|idx| format!(", name_{idx}")).collect();
+        let sums = figures_of(ask.figures);
+        let sums: String = sums.iter().map(|sum| format!(", CAST(SUM({sum}) AS BIGINT) AS {sum}")).collect();
+        format!(
+            "SELECT at_ms{outer}{sums} FROM (SELECT {at} AS at_ms{names}{figures} FROM {table} \
+             WHERE {wheres} GROUP BY {key}) AS run GROUP BY at_ms{outer}"
+        )
     }
+}
+
+/// The names of what is summed.
+fn figures_of(wanted: Figures) -> Vec<&'static str> {
+    figures(Source::CallDays, wanted).into_iter().map(|(name, _)| name).collect()
 }
 
 /// By the places of what is selected. Nothing to group by is one line, unless there is nothing at all.

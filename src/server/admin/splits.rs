@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use super::ask;
@@ -35,17 +34,14 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, request: Request) 
         let asked = ask::window(given)?;
         let asked = SpendAsk { filter: viewer.narrow(asked.filter), ..asked };
         let live = gateway.live();
-        let (rows, without_arm) = tokio::try_join!(
+        let (rows, without_arm, latency) = tokio::try_join!(
             read(&gateway, &asked, &[By::Split, By::Arm], Figures::All),
             read(&gateway, &asked, &[By::Route, By::Split], Figures::Spent),
+            latency_of_arms(&gateway, &asked),
         )?;
-        let arms = try_join_all(names(&live, &viewer, &rows).into_iter().map(|split| {
-            let rows = &rows;
-            let asked = &asked;
-            let gateway = &gateway;
-            async move { arms(gateway, asked, split, rows).await }
-        }));
-        let data: Vec<Value> = arms.await?.iter().map(|arms| told(&live, arms, &without_arm)).collect();
+        let names = names(&live, &viewer, &rows);
+        let arms = names.into_iter().map(|split| arms(split, &rows, &latency));
+        let data: Vec<Value> = arms.map(|arms| told(&live, &arms, &without_arm)).collect();
         let (from, to) = (table::time(asked.from_ms), table::time(asked.to_ms));
         Ok(json!({"object": "list", "from": from, "to": to, "data": data}))
     };
@@ -70,14 +66,23 @@ fn names(live: &Live, viewer: &Viewer, rows: &[SpendRow]) -> Vec<String> {
     names
 }
 
-async fn arms(gateway: &Gateway, asked: &SpendAsk, split: String, rows: &[SpendRow]) -> Result<Arms> {
+/// By `split=arm`.
+async fn latency_of_arms(gateway: &Gateway, asked: &SpendAsk) -> Result<Vec<LatencyRow>> {
     let Filter { team, route, .. } = asked.filter.clone();
-    let (by, of) = (Some(LatencyBy::Arm), Some(split.clone()));
-    let ask = LatencyAsk { by, from_ms: asked.from_ms, to_ms: asked.to_ms, team, route, split: of };
-    let latency = gateway.ledger.reports().latency(&ask).await.map_err(|error| unreadable(&error))?;
+    let (from_ms, to_ms) = (asked.from_ms, asked.to_ms);
+    let ask = LatencyAsk { by: Some(LatencyBy::SplitArm), from_ms, to_ms, team, route, split: None };
+    gateway.ledger.reports().latency(&ask).await.map_err(|error| unreadable(&error))
+}
+
+fn arms(split: String, rows: &[SpendRow], latency: &[LatencyRow]) -> Arms {
     let own = rows.iter().filter(|row| row.names.first() == Some(&split));
     let by_arm = own.map(|row| (row.names.get(1).cloned().unwrap_or_default(), row.sums)).collect();
-    Ok(Arms { split, by_arm, latency })
+    let of_arm = |row: &LatencyRow| {
+        let arm = row.name.strip_prefix(split.as_str())?.strip_prefix('=')?;
+        Some(LatencyRow { name: arm.to_owned(), ..row.clone() })
+    };
+    let latency = latency.iter().filter_map(of_arm).collect();
+    Arms { by_arm, latency, split }
 }
 
 fn told(live: &Live, arms: &Arms, without_arm: &[SpendRow]) -> Value {

@@ -151,13 +151,9 @@ impl<'a> Book<'a> {
         self.gateway.ledger.reports().latency_with_whole(&ask).await.map_err(unread)
     }
 
-    /// How long the calls of each arm of a split took.
-    pub(super) async fn latency_of_arms(&self, split: &str) -> Read<Vec<LatencyRow>> {
-        let Span { from_ms, to_ms, .. } = self.span;
-        let Filter { team, route, .. } = self.filter();
-        let (by, split) = (Some(LatencyBy::Arm), Some(split.to_owned()));
-        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split };
-        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+    /// How long the calls of each arm took, by `split=arm`.
+    pub(super) async fn latency_of_arms(&self) -> Read<Vec<LatencyRow>> {
+        self.latency(Some(LatencyBy::SplitArm)).await
     }
 
     /// One page of calls, and whether there is another one behind it.

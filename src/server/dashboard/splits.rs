@@ -2,7 +2,6 @@
 //!
 //! Judges no winner: figures stand side by side, and chance is not taken out of them.
 
-use futures_util::future::try_join_all;
 use maud::{Markup, html};
 
 use super::book::{Book, Read, grouped};
@@ -31,28 +30,17 @@ struct Split {
 }
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    // What is in force is asked at once; a split that only the book knows is asked when it is found.
-    let in_force: Vec<String> = book.live.config.splits.iter().map(|split| split.name.to_string()).collect();
-    let (rows, spent, latencies) = tokio::try_join!(
+    let (rows, spent, latency) = tokio::try_join!(
         book.whole(&[By::Split, By::Arm], Figures::All),
         book.by_time(&[By::Split, By::Arm], Figures::Spent),
-        try_join_all(in_force.iter().map(|name| book.latency_of_arms(name))),
+        book.latency_of_arms(),
     )?;
     if rows.is_empty() {
         return Ok(no_calls(book));
     }
-    let mut splits = Vec::new();
-    for (name, whole) in grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty()) {
-        let latency = match in_force.iter().position(|known| *known == name) {
-            Some(idx) => latencies[idx].clone(),
-            None => book.latency_of_arms(&name).await?,
-        };
-        let own = |rows: &[SpendRow]| -> Vec<SpendRow> {
-            rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect()
-        };
-        let (rows, spent) = (own(&rows), own(&spent));
-        splits.push(Split { name, whole, rows, spent, latency });
-    }
+    let named = grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty());
+    let splits: Vec<Split> =
+        named.map(|(name, whole)| Split::of(name, whole, (&rows, &spent), &latency)).collect();
     let idle = idle(book, &splits);
     if splits.is_empty() && idle.is_empty() {
         return Ok(nothing());
@@ -84,6 +72,23 @@ fn planned(book: &Book<'_>, split: &str, arm: &str) -> String {
 }
 
 impl Split {
+    fn of(
+        name: String,
+        whole: Sums,
+        (rows, spent): (&[SpendRow], &[SpendRow]),
+        latency: &[LatencyRow],
+    ) -> Self {
+        let own = |rows: &[SpendRow]| -> Vec<SpendRow> {
+            rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect()
+        };
+        let of_arm = |row: &LatencyRow| {
+            let arm = row.name.strip_prefix(name.as_str())?.strip_prefix('=')?;
+            Some(LatencyRow { name: arm.to_owned(), ..row.clone() })
+        };
+        let latency = latency.iter().filter_map(of_arm).collect();
+        Self { whole, rows: own(rows), spent: own(spent), latency, name }
+    }
+
     /// In the order of names, so that an arm keeps its place and its colour while shares change.
     fn arms(&self) -> Vec<(String, Sums)> {
         let mut arms = grouped(&self.rows, 1, n_calls);
