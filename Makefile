@@ -8,7 +8,7 @@ SOAK_SECONDS ?= 600
 onnxruntime := target/onnxruntime/$(if $(filter Darwin,$(shell uname -s)),libonnxruntime.dylib,libonnxruntime.so)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak up onnxruntime services
+.PHONY: help run test million check bench soak up onnxruntime services
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: onnxruntime services ## run all tests
 	$(CARGO) build --example fake-upstream --example load
 	$(CARGO) test --workspace
 	tests/stack.sh
+
+million: ## the dashboard in a browser over a million calls: its figures against SQL, and how long pages take
+	STIVER_TEST_CALLS=1000000 $(CARGO) test --release --test process dashboard -- --nocapture
 
 check: ## formatting, lints and documentation, with warnings as errors
 	$(CARGO) fmt --all --check

@@ -17,12 +17,13 @@ mod flight;
 pub mod guard;
 pub mod index;
 pub mod policy;
+pub mod purge;
 mod question;
 mod semantic;
 pub mod stats;
 pub mod store;
 
-pub use answer::{StoredAnswer, UnreadableAnswer};
+pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};
 pub use exact::ExactConfig;
 pub use fill::Fill;
@@ -43,6 +44,7 @@ use embedder::Embed;
 use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
+use purge::{Purge, Purged};
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
@@ -278,26 +280,17 @@ impl Cache {
         }
     }
 
-    /// Removes one answer from both tiers.
-    pub async fn purge_entry(&self, id: EntryId) -> Result<(), CacheError> {
-        if let Some(exact) = &self.0.exact {
-            exact.remove(id.question()).await?;
-        }
-        if let Some(semantic) = &self.0.semantic {
-            semantic.remove(id).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes all answers of all teams from both tiers.
-    pub async fn purge_all(&self) -> Result<(), CacheError> {
-        if let Some(exact) = &self.0.exact {
-            exact.purge().await?;
-        }
-        if let Some(semantic) = &self.0.semantic {
-            semantic.purge().await?;
-        }
-        Ok(())
+    /// Removes answers from both tiers. What is being answered at this moment is stored after it.
+    pub async fn purge(&self, purge: &Purge) -> Result<Purged, CacheError> {
+        let n_exact = match &self.0.exact {
+            Some(exact) => exact.purge(purge).await?,
+            None => 0,
+        };
+        let n_semantic = match &self.0.semantic {
+            Some(semantic) => semantic.purge(purge).await?,
+            None => 0,
+        };
+        Ok(Purged { n_exact, n_semantic })
     }
 
     /// Every part that is meant to work, by name, and what is wrong with it.
@@ -319,11 +312,15 @@ impl Cache {
     pub async fn stats(&self) -> Stats {
         let exact = self.0.exact.as_ref();
         let semantic = self.0.semantic.as_ref();
+        let exact_size = exact.map(Exact::size).unwrap_or_default();
         Stats {
+            n_exact_entries: exact_size.map(|size| size.n_entries),
+            exact_bytes: exact_size.map(|size| size.n_bytes),
             n_semantic_entries: match semantic {
                 Some(semantic) => semantic.n_entries().await,
                 None => None,
             },
+            semantic_bytes: semantic.and_then(Semantic::size_bytes),
             n_errors: exact.map_or(0, Exact::n_errors) + semantic.map_or(0, Semantic::n_errors),
             ..self.0.counts.read()
         }

@@ -12,7 +12,10 @@ mod flood;
 mod health;
 mod listen;
 mod models;
+mod parts;
 mod respond;
+mod similarity;
+mod standing;
 mod viewer;
 
 use std::sync::Arc;

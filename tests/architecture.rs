@@ -80,6 +80,10 @@ const RULES: &[Rule] = &[
 
 const SHOWN: &[&str] = &[
     "admission",
+    // What an operator wants gone, and why it could not be.
+    "cache::CacheError",
+    "cache::EntryId",
+    "cache::purge",
     "ledger::budget",
     "ledger::entry",
     "ledger::keys",

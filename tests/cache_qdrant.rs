@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use qdrant_server::InProcessQdrant;
-use stiver::cache::EntryId;
 use stiver::cache::index::{
     Index, IndexEntry, IndexError, Neighbour, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex, Wanted,
 };
-use stiver::chat::Fingerprint;
+use stiver::cache::purge::Chosen;
+use stiver::cache::{EntryId, Origin, StoredAnswer};
+use stiver::chat::{Fingerprint, Usage};
+use stiver::team::{CallId, RouteName, TeamName};
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -120,13 +122,45 @@ async fn what_is_removed_is_gone_and_a_purge_leaves_nothing(index: &dyn Index) {
     index.upsert(entry(1, 1, 0.0), NOW_MS).await.unwrap();
     index.upsert(entry(2, 1, 0.1), NOW_MS).await.unwrap();
 
-    index.remove(id(1)).await.unwrap();
+    assert_eq!(index.remove(id(1)).await.unwrap(), 1);
+    assert_eq!(index.remove(id(1)).await.unwrap(), 0);
     assert_eq!(ids(&near(index, 1, 9, 0.0).await), [id(2)]);
 
-    index.purge().await.unwrap();
+    assert_eq!(index.purge().await.unwrap(), 1);
     assert_eq!(index.count().await.unwrap(), 0);
     index.upsert(entry(3, 1, 0.0), NOW_MS).await.unwrap();
     assert_eq!(ids(&near(index, 1, 9, 0.0).await), [id(3)]);
+}
+
+async fn what_has_the_marks_is_purged_and_the_rest_stays(index: &dyn Index) {
+    for (n, team, model) in [(1, "search", "small"), (2, "search", "large"), (3, "batch", "small")] {
+        let origin = Origin {
+            call: CallId::new(NOW_MS, [n; 10]),
+            team: TeamName::from(team),
+            route: RouteName::from("auto"),
+        };
+        let answer = StoredAnswer {
+            body: Bytes::from_static(b"{}"),
+            model: model.to_owned(),
+            upstream: "house".to_owned(),
+            usage: Usage::default(),
+            cost: None,
+            stored_at_ms: NOW_MS,
+            origin: Some(origin),
+        };
+        index.upsert(IndexEntry { answer: answer.encode(), ..entry(n, 1, 0.0) }, NOW_MS).await.unwrap();
+    }
+    index.upsert(entry(4, 1, 0.0), NOW_MS).await.unwrap();
+    let search = Chosen { team: Some(TeamName::from("search")), ..Chosen::default() };
+    let small = Some("small".to_owned());
+    let call = Some(CallId::new(NOW_MS, [3; 10]));
+
+    assert_eq!(index.purge_where(&Chosen::default()).await.unwrap(), 0);
+    assert_eq!(index.purge_where(&Chosen { model: small, ..search.clone() }).await.unwrap(), 1);
+    assert_eq!(index.count().await.unwrap(), 3);
+    assert_eq!(index.purge_where(&search).await.unwrap(), 1);
+    assert_eq!(index.purge_where(&Chosen { call, ..Chosen::default() }).await.unwrap(), 1);
+    assert_eq!(ids(&near(index, 1, 9, 0.0).await), [id(4)], "what says nothing of itself stays");
 }
 
 async fn vectors_of_other_dimensions_are_refused_in_plain_words(index: &dyn Index) {
@@ -163,6 +197,7 @@ contract! {
     an_entry_is_found_until_its_last_millisecond
     an_entry_with_a_known_id_replaces_the_old_one
     what_is_removed_is_gone_and_a_purge_leaves_nothing
+    what_has_the_marks_is_purged_and_the_rest_stays
     vectors_of_other_dimensions_are_refused_in_plain_words
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis_server::RedisServer;
-use stiver::cache::store::{RedisConfig, RedisStore, Store, StoreError};
+use stiver::cache::store::{HEAD_BYTES, RedisConfig, RedisStore, Store, StoreError};
 use stiver::cache::{
     Cache, CacheConfig, Control, ExactConfig, Fill, Found, HitKind, Parts, Question, SemanticConfig,
     StoredAnswer,
@@ -100,6 +100,26 @@ async fn a_purge_removes_ours_by_the_thousand_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_is_meant_is_purged_by_the_beginning_of_its_value_and_the_rest_stays() {
+    let Some(server) = RedisServer::start() else { return };
+    let store = store(&server);
+    let long = |first: &str| Bytes::from(first.to_owned() + &"x".repeat(3 * HEAD_BYTES));
+    for n in 0..200_u32 {
+        let key = Fingerprint::new(*blake3::hash(&n.to_le_bytes()).as_bytes());
+        let value = if n % 4 == 0 { long("meant") } else { long("other") };
+        store.put(&key, value, LONG).await.unwrap();
+    }
+    let is_meant = |value: &Bytes| {
+        assert_eq!(value.len(), HEAD_BYTES, "no more is fetched than says what it is");
+        value.starts_with(b"meant")
+    };
+
+    assert_eq!(store.purge_where(&is_meant).await.unwrap(), 50);
+    assert_eq!(store.purge_where(&is_meant).await.unwrap(), 0);
+    assert_eq!(store.purge().await.unwrap(), 150);
+}
+
+#[tokio::test]
 async fn one_request_more_than_allowed_is_refused_at_once() {
     let Some(server) = RedisServer::start() else { return };
     let store = store_with(&server, 2);
@@ -150,6 +170,7 @@ fn answer(body: &'static str) -> StoredAnswer {
         usage: Usage::default(),
         cost: None,
         stored_at_ms: NOW_MS,
+        origin: None,
     }
 }
 

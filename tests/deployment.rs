@@ -85,6 +85,38 @@ fn emitted_metrics(folder: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Everything that the sources say, one after the other.
+fn sources(folder: &Path) -> String {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path: PathBuf| {
+        if path.is_dir() { sources(&path) } else { std::fs::read_to_string(&path).unwrap() }
+    };
+    paths.map(text).collect()
+}
+
+#[test]
+fn every_metric_is_described_and_nothing_else_is() {
+    let text = sources(Path::new("src"));
+    let mut emitted = BTreeSet::new();
+    emitted_metrics(Path::new("src"), &mut emitted);
+    let mut described = BTreeSet::new();
+    for kind in ["describe_counter!(", "describe_gauge!(", "describe_histogram!("] {
+        for (at, _) in text.match_indices(kind) {
+            let name = text[at + kind.len()..].trim_start().strip_prefix('"').unwrap();
+            described.insert(name.split('"').next().unwrap());
+        }
+    }
+
+    assert!(emitted.len() >= 40, "{emitted:?}");
+    let is_described = |name: &&String| described.iter().any(|known| known.replace('.', "_") == **name);
+    let undescribed: Vec<&String> = emitted.iter().filter(|name| !is_described(name)).collect();
+    assert!(undescribed.is_empty(), "not described: {undescribed:?}");
+    // Where it is counted its name stands once more, in the macro or in a table.
+    let is_counted = |name: &&&str| text.matches(&format!("\"{name}\"")).count() > 1;
+    let uncounted: Vec<&&str> = described.iter().filter(|name| !is_counted(name)).collect();
+    assert!(uncounted.is_empty(), "described and never counted: {uncounted:?}");
+}
+
 /// Words of a query that name one of our metrics.
 fn metrics_of(query: &str) -> impl Iterator<Item = &str> {
     query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').filter(|word| {

@@ -16,9 +16,12 @@ use rustix::process::Signal;
 use secrecy::SecretString;
 use stiver::chat::Usage;
 use stiver::clock::Clock;
+use stiver::ledger::budget::Subject;
 use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
 use stiver::ledger::keys::NewKey;
-use stiver::ledger::report::{By, CallsAsk, Filter, LatencyAsk, LatencyBy, SpendAsk, Step};
+use stiver::ledger::report::{
+    By, CallsAsk, Figures, Filter, LatencyAsk, LatencyBy, SpendAsk, SpendRow, Step,
+};
 use stiver::ledger::text::CallText;
 use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
 use stiver::money::NanoUsd;
@@ -132,9 +135,11 @@ fn spend_asks() -> Vec<SpendAsk> {
         (NOW_MS - 30 * MS_PER_HOUR, NOW_MS - 6 * MS_PER_HOUR),
         (NOW_MS - 1_000_000, NOW_MS - 500_000),
     ];
-    let bys: [&[By]; 8] = [
+    let bys: [&[By]; 10] = [
         &[],
         &[By::Team],
+        &[By::Upstream],
+        &[By::Route, By::Tier, By::Model],
         &[By::Team, By::User],
         &[By::Key],
         &[By::Tag],
@@ -147,7 +152,14 @@ fn spend_asks() -> Vec<SpendAsk> {
         for by in bys {
             for step in [Step::Hour, Step::Day, Step::Whole] {
                 for filter in filters() {
-                    asks.push(SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter });
+                    asks.push(SpendAsk {
+                        by: by.to_vec(),
+                        step,
+                        from_ms,
+                        to_ms,
+                        filter,
+                        ..SpendAsk::default()
+                    });
                 }
             }
         }
@@ -155,10 +167,13 @@ fn spend_asks() -> Vec<SpendAsk> {
     asks
 }
 
+/// A line of a report: calls, cost, tokens written, calls that an upstream answered, and net savings.
+type Line = (i64, Vec<String>, u64, i64, u64, u64, i64);
+
 /// What a report must say of these rows, added up one by one.
-fn added_up(entries: &[Entry], ask: &SpendAsk) -> Vec<(i64, Vec<String>, u64, i64, u64)> {
+fn added_up(entries: &[Entry], ask: &SpendAsk) -> Vec<Line> {
     let floor = |ms: i64, span: i64| ms - ms.rem_euclid(span);
-    let mut sums = std::collections::BTreeMap::<(i64, Vec<String>), (u64, i64, u64)>::new();
+    let mut sums = std::collections::BTreeMap::<(i64, Vec<String>), (u64, i64, u64, u64, i64)>::new();
     let filter = &ask.filter;
     for entry in entries.iter().filter(|entry| (ask.from_ms..ask.to_ms).contains(&entry.ts_ms)) {
         let fits = |wanted: Option<&str>, has: &str| wanted.is_none_or(|wanted| wanted == has);
@@ -179,10 +194,20 @@ fn added_up(entries: &[Entry], ask: &SpendAsk) -> Vec<(i64, Vec<String>, u64, i6
             };
             let names = ask.by.iter().map(|by| name_of(entry, *by, tag)).collect();
             let sum = sums.entry((at_ms, names)).or_default();
-            *sum = (sum.0 + 1, sum.1 + entry.charge().get(), sum.2 + entry.usage.output);
+            let saved = entry.saved().filter(|_| entry.path != AnswerPath::None);
+            *sum = (
+                sum.0 + 1,
+                sum.1 + entry.charge().get(),
+                sum.2 + entry.usage.output,
+                sum.3 + u64::from(entry.path == AnswerPath::Upstream),
+                sum.4 + saved.map_or(0, NanoUsd::get),
+            );
         }
     }
-    sums.into_iter().map(|((at_ms, names), (n, cost, output))| (at_ms, names, n, cost, output)).collect()
+    let line = |((at_ms, names), (n, cost, output, n_upstream, net))| {
+        (at_ms, names, n, cost, output, n_upstream, net)
+    };
+    sums.into_iter().map(line).collect()
 }
 
 fn name_of(entry: &Entry, by: By, tag: &str) -> String {
@@ -208,12 +233,47 @@ fn name_of(entry: &Entry, by: By, tag: &str) -> String {
 async fn check_spend(ledger: &Ledger, entries: &[Entry], place: &str) {
     for ask in spend_asks() {
         let rows = ledger.reports().spend(&ask).await.unwrap();
-        let mut told: Vec<_> = rows
-            .into_iter()
-            .map(|row| (row.at_ms, row.names, row.sums.n_calls, row.sums.cost.get(), row.sums.usage.output))
-            .collect();
+        let few = ledger.reports().spend(&SpendAsk { figures: Figures::Spent, ..ask.clone() }).await.unwrap();
+        let spent = |row: &SpendRow| (row.at_ms, row.names.clone(), row.sums.n_calls, row.sums.cost);
+        assert!(rows.iter().map(spent).eq(few.iter().map(spent)), "{place}: {ask:?}");
+        let mut told: Vec<Line> = rows.into_iter().map(line).collect();
         told.sort();
         assert_eq!(told, added_up(entries, &ask), "{place}: {ask:?}");
+    }
+}
+
+fn line(row: SpendRow) -> Line {
+    let sums = row.sums;
+    let net = sums.saved.net().get();
+    (row.at_ms, row.names, sums.n_calls, sums.cost.get(), sums.usage.output, sums.n_upstream, net)
+}
+
+/// What budgets burned, in stretches that begin on the hour, on the half hour and anywhere.
+async fn check_burned(ledger: &Ledger, entries: &[Entry], place: &str) {
+    let team = TeamName::from("team1");
+    let subjects = [Subject::Team, Subject::Key(KeyId::from("key-of-user2")), Subject::User("user2".into())];
+    let from_ms = NOW_MS - NOW_MS.rem_euclid(MS_PER_HOUR) - SPAN_MS;
+    for (offset_ms, step_ms) in
+        [(0, 24 * MS_PER_HOUR), (MS_PER_HOUR / 2, MS_PER_HOUR), (12_345, 9 * MS_PER_HOUR)]
+    {
+        let edges: Vec<i64> = (0..30).map(|nth| from_ms + offset_ms + nth * step_ms).collect();
+        for subject in &subjects {
+            let burned = ledger.reports().burned(&team, subject, &edges).await.unwrap();
+            let is_its = |entry: &&Entry| match subject {
+                Subject::Team => true,
+                Subject::Key(key) => entry.key.as_ref() == Some(key),
+                Subject::User(user) => entry.user.as_deref() == Some(user),
+            };
+            let own = entries.iter().filter(|entry| entry.team == team).filter(is_its);
+            let own: Vec<&Entry> = own.collect();
+            let spent = |pair: &[i64]| {
+                let within = own.iter().filter(|entry| (pair[0]..pair[1]).contains(&entry.ts_ms));
+                within.map(|entry| entry.charge()).sum::<NanoUsd>()
+            };
+            let expected: Vec<NanoUsd> = edges.windows(2).map(spent).collect();
+            assert_eq!(burned, expected, "{place}: {subject} from {offset_ms} by {step_ms}");
+            assert!(expected.iter().any(|usd| *usd > NanoUsd::ZERO));
+        }
     }
 }
 
@@ -227,6 +287,7 @@ async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells
     }
     sqlite.flushed().await;
     check_spend(&sqlite, &all, "SQLite").await;
+    check_burned(&sqlite, &all, "SQLite").await;
 
     let Some(server) = PostgresServer::start().await else { return sqlite.close().await.unwrap() };
     let postgres = open(there.path(), Some(&server.database().await)).await;
@@ -235,15 +296,36 @@ async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells
     }
     postgres.flushed().await;
     check_spend(&postgres, &all, "Postgres").await;
+    check_burned(&postgres, &all, "Postgres").await;
 
     let (ours, theirs) = (sqlite.reports(), postgres.reports());
     for ask in spend_asks() {
         assert_eq!(ours.spend(&ask).await.unwrap(), theirs.spend(&ask).await.unwrap(), "{ask:?}");
     }
-    for by in [None, Some(LatencyBy::Team), Some(LatencyBy::Arm), Some(LatencyBy::Hour), Some(LatencyBy::Day)]
-    {
-        let ask = LatencyAsk { by, from_ms: NOW_MS - SPAN_MS, to_ms: NOW_MS, ..LatencyAsk::default() };
-        assert_eq!(ours.latency(&ask).await.unwrap(), theirs.latency(&ask).await.unwrap(), "{ask:?}");
+    let whole_days = (
+        NOW_MS - NOW_MS.rem_euclid(24 * MS_PER_HOUR) - SPAN_MS,
+        NOW_MS - NOW_MS.rem_euclid(24 * MS_PER_HOUR),
+    );
+    let bys = [
+        LatencyBy::Team,
+        LatencyBy::Route,
+        LatencyBy::Split,
+        LatencyBy::Arm,
+        LatencyBy::SplitArm,
+        LatencyBy::Hour,
+        LatencyBy::Day,
+    ];
+    for (from_ms, to_ms) in [(NOW_MS - SPAN_MS, NOW_MS), whole_days] {
+        let ask = LatencyAsk { from_ms, to_ms, ..LatencyAsk::default() };
+        let whole = ours.latency(&ask).await.unwrap();
+        assert_eq!(whole, theirs.latency(&ask).await.unwrap(), "{ask:?}");
+        for by in bys {
+            let ask = LatencyAsk { by: Some(by), ..ask.clone() };
+            let rows = ours.latency(&ask).await.unwrap();
+            assert_eq!(rows, theirs.latency(&ask).await.unwrap(), "{ask:?}");
+            let both = ours.latency_with_whole(&ask).await.unwrap();
+            assert_eq!(both, (whole.first().cloned(), rows), "{ask:?}");
+        }
     }
     for filter in filters() {
         for text in [None, Some("USER3"), Some("%"), Some("tag1")] {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::Usage;
 use crate::money::NanoUsd;
+use crate::team::{CallId, RouteName, TeamName};
 
 /// A whole answer: a chat completion, a completion or a list of embeddings, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,19 @@ pub struct StoredAnswer {
     /// What it cost then; `None` where the price was unknown.
     pub cost: Option<NanoUsd>,
     pub stored_at_ms: i64,
+    /// `None` in answers that an earlier version stored.
+    pub origin: Option<Origin>,
+}
+
+/// The call that an answer was given to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    #[serde(rename = "i")]
+    pub call: CallId,
+    #[serde(rename = "t")]
+    pub team: TeamName,
+    #[serde(rename = "r")]
+    pub route: RouteName,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,6 +50,8 @@ struct Head<'a> {
     cost: Option<NanoUsd>,
     #[serde(rename = "s")]
     stored_at_ms: i64,
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +66,7 @@ impl StoredAnswer {
             usage: self.usage,
             cost: self.cost,
             stored_at_ms: self.stored_at_ms,
+            origin: self.origin.clone(),
         };
         let head = serde_json::to_vec(&head).expect("strings and numbers are JSON");
         let mut bytes = BytesMut::with_capacity(head.len() + 1 + self.body.len());
@@ -69,6 +86,7 @@ impl StoredAnswer {
             usage: head.usage,
             cost: head.cost,
             stored_at_ms: head.stored_at_ms,
+            origin: head.origin,
             body: bytes.slice(end + 1..),
         })
     }
@@ -94,6 +112,11 @@ pub(super) fn sample_answer(body: &str, stored_at_ms: i64) -> StoredAnswer {
         usage: Usage { input: 12, output: 34, ..Usage::default() },
         cost: Some(NanoUsd::new(5_600)),
         stored_at_ms,
+        origin: Some(Origin {
+            call: CallId::new(stored_at_ms, [3; 10]),
+            team: TeamName::from("team a"),
+            route: RouteName::from("auto"),
+        }),
     }
 }
 
@@ -106,6 +129,14 @@ mod tests {
         let answer = sample_answer("{\"a\":\n1}", 1_700_000_000_123);
 
         assert_eq!(StoredAnswer::decode(&answer.encode()).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_answer_of_an_earlier_version_is_read_and_has_no_origin() {
+        let answer = StoredAnswer { origin: None, ..sample_answer("{}", 5) };
+
+        assert_eq!(StoredAnswer::decode(&answer.encode()).unwrap(), answer);
+        assert!(!answer.encode().starts_with(b"{\"o\""));
     }
 
     #[test]

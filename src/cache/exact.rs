@@ -14,7 +14,8 @@ use serde::Deserialize;
 
 use super::alarm::Alarm;
 use super::answer::StoredAnswer;
-use super::store::{Store, StoreError};
+use super::purge::Purge;
+use super::store::{Store, StoreError, StoreSize};
 use crate::chat::Fingerprint;
 
 /// `[cache.exact]`.
@@ -77,12 +78,18 @@ impl Exact {
         self.or_raise(self.store.put(key, answer, ttl).await);
     }
 
-    pub(super) async fn remove(&self, key: &Fingerprint) -> Result<bool, StoreError> {
-        self.store.remove(key).await
+    /// Tells how many are gone.
+    pub(super) async fn purge(&self, purge: &Purge) -> Result<u64, StoreError> {
+        match purge {
+            Purge::All => self.store.purge().await,
+            Purge::Entry(id) => Ok(u64::from(self.store.remove(id.question()).await?)),
+            Purge::Chosen(chosen) => self.store.purge_where(&|answer| chosen.takes(answer)).await,
+        }
     }
 
-    pub(super) async fn purge(&self) -> Result<u64, StoreError> {
-        self.store.purge().await
+    /// Nothing where a shared store keeps the answers of all replicas.
+    pub(super) fn size(&self) -> Option<StoreSize> {
+        self.store.size()
     }
 
     pub(super) fn name(&self) -> &'static str {

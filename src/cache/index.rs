@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::purge::Chosen;
 use crate::chat::Fingerprint;
 
 /// The name of one cached answer: the exact fingerprint of the question it was given to.
@@ -84,8 +85,14 @@ pub struct Neighbour {
 pub trait Index: Send + Sync {
     fn upsert(&self, entry: IndexEntry, now_ms: i64) -> BoxFuture<'_, Result<(), IndexError>>;
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>>;
-    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<(), IndexError>>;
-    fn purge(&self) -> BoxFuture<'_, Result<(), IndexError>>;
+    /// Tells how many are gone: one or none.
+    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>>;
+    /// Removes all; tells how many there were.
+    fn purge(&self) -> BoxFuture<'_, Result<u64, IndexError>>;
+    /// Removes what has all the marks; tells how many there were.
+    fn purge_where<'a>(&'a self, chosen: &'a Chosen) -> BoxFuture<'a, Result<u64, IndexError>>;
+    /// Nothing where the entries lie elsewhere.
+    fn size_bytes(&self) -> Option<u64>;
     fn count(&self) -> BoxFuture<'_, Result<u64, IndexError>>;
     fn readiness(&self) -> BoxFuture<'_, Result<(), IndexError>>;
     /// `scan` or `qdrant`: the name its failures are counted under.

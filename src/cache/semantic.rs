@@ -18,6 +18,7 @@ use super::control::Control;
 use super::embedder::{Embed, EmbedError};
 use super::guard::{self, Verdict, Why};
 use super::index::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
+use super::purge::Purge;
 use crate::chat::Fingerprint;
 
 /// Neighbours looked at: when the guard refuses the nearest, another may be the very same question.
@@ -240,12 +241,18 @@ impl Semantic {
         Fingerprint::new(*hasher.finalize().as_bytes())
     }
 
-    pub(super) async fn remove(&self, id: EntryId) -> Result<(), IndexError> {
-        self.index.remove(id).await
+    /// Tells how many are gone.
+    pub(super) async fn purge(&self, purge: &Purge) -> Result<u64, IndexError> {
+        match purge {
+            Purge::All => self.index.purge().await,
+            Purge::Entry(id) => self.index.remove(*id).await,
+            Purge::Chosen(chosen) => self.index.purge_where(chosen).await,
+        }
     }
 
-    pub(super) async fn purge(&self) -> Result<(), IndexError> {
-        self.index.purge().await
+    /// Nothing where a shared index keeps the entries of all replicas.
+    pub(super) fn size_bytes(&self) -> Option<u64> {
+        self.index.size_bytes()
     }
 
     pub(super) fn name(&self) -> &'static str {

@@ -17,8 +17,14 @@ pub struct Stats {
     /// Neighbours alike enough that the guard told apart.
     pub n_guard_refusals: u64,
     pub n_errors: u64,
+    /// `None` where there is no exact tier, or Redis keeps it for all replicas.
+    pub n_exact_entries: Option<u64>,
+    /// As above.
+    pub exact_bytes: Option<u64>,
     /// `None` where there is no semantic tier, or it does not answer.
     pub n_semantic_entries: Option<u64>,
+    /// `None` where there is no semantic tier, or Qdrant keeps it for all replicas.
+    pub semantic_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default)]

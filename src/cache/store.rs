@@ -15,6 +15,19 @@ use futures_util::future::BoxFuture;
 
 use crate::chat::Fingerprint;
 
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSize {
+    pub n_entries: u64,
+    pub n_bytes: u64,
+}
+
+/// Whether an entry is meant, by its value or the first [`HEAD_BYTES`] of it.
+pub type Meant<'a> = dyn Fn(&Bytes) -> bool + Send + Sync + 'a;
+
+/// As much of a value as says what it is: names are shorter, and what follows them is the answer itself.
+pub const HEAD_BYTES: usize = 4096;
+
 /// What every store can do. Losing an entry early is allowed; keeping one late is not.
 pub trait Store: Send + Sync {
     fn get<'a>(&'a self, key: &'a Fingerprint) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
@@ -28,6 +41,10 @@ pub trait Store: Send + Sync {
     fn remove<'a>(&'a self, key: &'a Fingerprint) -> BoxFuture<'a, Result<bool, StoreError>>;
     /// Removes all; tells how many there were.
     fn purge(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Removes what is meant; tells how many there were. Looks at every entry.
+    fn purge_where<'a>(&'a self, is_meant: &'a Meant<'a>) -> BoxFuture<'a, Result<u64, StoreError>>;
+    /// Nothing where it is not known without asking for every key.
+    fn size(&self) -> Option<StoreSize>;
     fn readiness(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// `memory` or `redis`: the name its failures are counted under.
     fn name(&self) -> &'static str;

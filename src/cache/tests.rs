@@ -13,8 +13,10 @@ use parking_lot::Mutex;
 
 use super::answer::sample_answer;
 use super::embedder::{EmbedError, of_length_one};
+use super::purge::Chosen;
 use super::*;
 use crate::chat::Fingerprint;
+use crate::team::TeamName;
 
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -235,7 +237,9 @@ async fn a_purged_entry_is_gone_from_both_tiers_and_others_stay() {
     bench.keep(&ask(RESET), "{}").await;
     bench.keep(&ask(LIGHT_ON), "{}").await;
 
-    bench.cache.purge_entry(EntryId::of(ask(RESET).exact)).await.unwrap();
+    let entry = Purge::Entry(EntryId::of(ask(RESET).exact));
+    assert_eq!(bench.cache.purge(&entry).await.unwrap(), Purged { n_exact: 1, n_semantic: 1 });
+    assert_eq!(bench.cache.purge(&entry).await.unwrap(), Purged::default());
 
     drop(miss(bench.find(&ask(RESET)).await));
     drop(miss(bench.find(&ask(RESET_TOO)).await));
@@ -247,10 +251,29 @@ async fn a_purge_of_all_leaves_nothing() {
     let bench = Bench::new();
     bench.keep(&ask(RESET), "{}").await;
 
-    bench.cache.purge_all().await.unwrap();
+    assert_eq!(bench.cache.purge(&Purge::All).await.unwrap(), Purged { n_exact: 1, n_semantic: 1 });
 
     drop(miss(bench.find(&ask(RESET)).await));
     assert_eq!(bench.cache.stats().await.n_semantic_entries, Some(0));
+}
+
+#[tokio::test]
+async fn what_a_team_was_given_is_purged_from_both_tiers_and_others_stay() {
+    let bench = Bench::new();
+    let other = Origin { team: TeamName::from("team b"), ..sample_answer("{}", NOW_MS).origin.unwrap() };
+    bench.keep(&ask(RESET), "{}").await;
+    let theirs = StoredAnswer { origin: Some(other), ..sample_answer("{}", NOW_MS) };
+    miss(bench.find(&ask(LIGHT_ON)).await).store(&bench.cache, theirs);
+    bench.settle().await;
+
+    let of_a = Purge::Chosen(Chosen { team: Some(TeamName::from("team a")), ..Chosen::default() });
+
+    assert_eq!(bench.cache.purge(&of_a).await.unwrap(), Purged { n_exact: 1, n_semantic: 1 });
+    drop(miss(bench.find(&ask(RESET)).await));
+    assert_eq!(hit(bench.find(&ask(LIGHT_ON)).await).kind, HitKind::Exact);
+    let stats = bench.cache.stats().await;
+    assert_eq!((stats.n_exact_entries, stats.n_semantic_entries), (Some(1), Some(1)));
+    assert!(stats.exact_bytes > Some(0) && stats.semantic_bytes > Some(0), "{stats:?}");
 }
 
 #[tokio::test]

@@ -6,10 +6,12 @@
 //! Invariants: a saving sums only rows whose cost and baseline are both known, so that an unknown price
 //! never looks like one; any window is exact, whatever sums it is read from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Subject;
 use super::entry::{Entry, Outcome};
 use super::latency::quantile_ms;
 use super::savings::Savings;
@@ -111,11 +113,21 @@ pub struct Filter {
     pub tag: Option<String>,
 }
 
+/// Which sums are wanted: a few are added up in a fraction of the time of all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Figures {
+    #[default]
+    All,
+    /// Calls and what they cost; the other sums are zero.
+    Spent,
+}
+
 /// A question about spending: calls that began in `from_ms..to_ms`.
 #[derive(Debug, Clone, Default)]
 pub struct SpendAsk {
     pub by: Vec<By>,
     pub step: Step,
+    pub figures: Figures,
     pub from_ms: i64,
     pub to_ms: i64,
     pub filter: Filter,
@@ -151,6 +163,8 @@ pub struct Sums {
     pub n_hits_semantic: u64,
     /// Calls that the house's own engine answered.
     pub n_local: u64,
+    /// Calls that an upstream answered.
+    pub n_upstream: u64,
     pub n_attempts: u64,
     pub cost: NanoUsd,
     pub baseline: NanoUsd,
@@ -168,6 +182,7 @@ impl Sums {
         self.n_hits_exact += other.n_hits_exact;
         self.n_hits_semantic += other.n_hits_semantic;
         self.n_local += other.n_local;
+        self.n_upstream += other.n_upstream;
         self.n_attempts += other.n_attempts;
         self.cost += other.cost;
         self.baseline += other.baseline;
@@ -201,6 +216,8 @@ pub enum LatencyBy {
     Route,
     Split,
     Arm,
+    /// Both, as `split=arm`; calls in no arm are `=`.
+    SplitArm,
     Hour,
     Day,
 }
@@ -255,7 +272,33 @@ impl Reports {
     }
 
     pub async fn latency(&self, ask: &LatencyAsk) -> Result<Vec<LatencyRow>, StoreError> {
-        self.store.latency(ask).await
+        let counts = self.store.latency_counts(ask).await?;
+        Ok(counts.into_iter().map(|(name, counts)| LatencyRow::new(name, &counts)).collect())
+    }
+
+    /// The same, and before it all groups together, from one look at the sums.
+    pub async fn latency_with_whole(
+        &self,
+        ask: &LatencyAsk,
+    ) -> Result<(Option<LatencyRow>, Vec<LatencyRow>), StoreError> {
+        let counts = self.store.latency_counts(ask).await?;
+        let mut whole = BTreeMap::<i64, u64>::new();
+        for (bucket, n) in counts.values().flatten() {
+            *whole.entry(*bucket).or_default() += n;
+        }
+        let whole: Vec<(i64, u64)> = whole.into_iter().collect();
+        let rows = counts.into_iter().map(|(name, counts)| LatencyRow::new(name, &counts)).collect();
+        Ok(((!whole.is_empty()).then(|| LatencyRow::new(String::new(), &whole)), rows))
+    }
+
+    /// What an account spent in each of the stretches between `edges_ms`, which rise.
+    pub async fn burned(
+        &self,
+        team: &TeamName,
+        subject: &Subject,
+        edges_ms: &[i64],
+    ) -> Result<Vec<NanoUsd>, StoreError> {
+        self.store.burned(team, subject, edges_ms).await
     }
 
     pub async fn calls(&self, ask: &CallsAsk) -> Result<Vec<Entry>, StoreError> {

@@ -37,6 +37,8 @@ pub struct Facts {
     pub saved: Option<NanoUsd>,
     pub similarity: Option<f32>,
     pub age_s: Option<u64>,
+    /// The name of the cached answer that was given, as a purge takes it.
+    pub cache_entry: Option<String>,
     /// `split=arm`.
     pub split: Option<String>,
     pub n_attempts: u32,
@@ -61,6 +63,7 @@ impl Facts {
             saved: entry.saved(),
             similarity: entry.similarity,
             age_s: None,
+            cache_entry: None,
             split: arm_of(entry),
             n_attempts: entry.attempts,
             overhead: Duration::from_micros(entry.overhead_us),

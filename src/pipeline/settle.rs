@@ -15,7 +15,7 @@ use super::meter::Meter;
 use super::reply::{Facts, Reply, ReplyBody};
 use super::stream::{Passing, pass_on};
 use crate::cache::policy::{AnswerFacts, storable};
-use crate::cache::{Cache, StoredAnswer};
+use crate::cache::{Cache, Origin, StoredAnswer};
 use crate::chat::rewrite::whole_with_cost;
 use crate::gateway::Gateway;
 use crate::ledger::entry::{Entry, Outcome};
@@ -78,6 +78,7 @@ impl Keeper {
             usage: entry.usage,
             cost: entry.cost,
             stored_at_ms: entry.ts_ms,
+            origin: Some(Origin { call: entry.id, team: entry.team.clone(), route: entry.route.clone() }),
         };
         fill.store(&self.cache, answer);
     }

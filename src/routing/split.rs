@@ -93,8 +93,14 @@ pub struct Arm {
     /// The split's route with what this arm changes.
     pub route: Route,
     pub cache: ArmCache,
-    /// What it changes, for people; empty where it changes nothing.
     changes: String,
+}
+
+impl Arm {
+    /// What it changes, for people; empty where it changes nothing.
+    pub fn changes(&self) -> &str {
+        &self.changes
+    }
 }
 
 impl Split {

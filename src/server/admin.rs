@@ -1,4 +1,5 @@
-//! `/admin/v1`: teams, keys, budgets, spending, calls and health, for programs and for the dashboard.
+//! `/admin/v1`: teams, keys, budgets, spending, calls, splits, the cache and health, for programs; every figure of
+//! the dashboard can be asked for here.
 //!
 //! Everything here asks for a key: the operator's, or a team's, which then sees itself alone and changes
 //! nothing.
@@ -7,8 +8,11 @@
 
 mod ask;
 mod budgets;
+mod cache;
 mod keys;
 mod read;
+mod splits;
+mod standings;
 mod table;
 mod teams;
 mod texts;
@@ -49,6 +53,10 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
         .route("/admin/v1/calls/{id}", get(read::call))
         .route("/admin/v1/calls/{id}/text", delete(texts::delete_of_call))
         .route("/admin/v1/teams/{name}/text", delete(texts::delete_of_team))
+        .route("/admin/v1/budgets", get(standings::list))
+        .route("/admin/v1/splits", get(splits::list))
+        .route("/admin/v1/cache", get(cache::show))
+        .route("/admin/v1/cache/purge", post(cache::purge))
         .route("/admin/v1/health", get(read::health))
 }
 

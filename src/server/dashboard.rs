@@ -8,7 +8,7 @@
 
 mod assets;
 mod book;
-mod budgets;
+mod burn;
 mod cache;
 mod call;
 mod calls;

@@ -84,6 +84,7 @@ fn write_facts(headers: &mut HeaderMap, facts: &Facts) {
     put("x-stiver-cost-usd", facts.cost.map(|cost| cost.to_string()));
     put("x-stiver-saved-usd", facts.saved.map(|saved| saved.to_string()));
     put("x-stiver-cache-similarity", facts.similarity.map(|similarity| format!("{similarity:.4}")));
+    put("x-stiver-cache-entry", facts.cache_entry.clone());
     put("x-stiver-split", facts.split.clone());
     put("x-stiver-attempts", (facts.n_attempts > 0).then(|| facts.n_attempts.to_string()));
     put("x-stiver-overhead-ms", Some(format!("{:.3}", facts.overhead.as_secs_f64() * 1_000.0)));

@@ -5,6 +5,7 @@
 //!
 //! Invariant: labels come from the configuration or from fixed words, never from a caller, so their number is bounded.
 
+mod counted;
 mod local;
 mod splits;
 
@@ -19,6 +20,7 @@ use crate::chat::Usage;
 use crate::money::NanoUsd;
 
 pub(super) fn describe() {
+    counted::describe();
     local::describe();
     splits::describe();
     describe_counter!("stiver_calls_total", "Calls that ended, by endpoint, route, path and outcome");
@@ -37,6 +39,7 @@ pub(super) fn describe() {
         "stiver_score_fallbacks_total",
         "Scores given by the heuristic instead of the classifier"
     );
+    describe_counter!("stiver_cache_purged_total", "Cached answers that an operator had removed, by tier");
     describe_counter!("stiver_config_reloads_total", "Configuration reloads, by result");
     describe_gauge!("stiver_calls_in_flight", "Calls being answered now");
     describe_histogram!("stiver_overhead_seconds", "Time a call spent in the gateway itself");
@@ -161,6 +164,22 @@ pub struct ScoreFellBack {
 impl ScoreFellBack {
     pub fn emit(&self) {
         counter!("stiver_score_fallbacks_total", "why" => self.why).increment(1);
+    }
+}
+
+/// An operator had cached answers removed.
+pub struct CachePurged {
+    pub n_exact: u64,
+    pub n_semantic: u64,
+}
+
+impl CachePurged {
+    pub fn emit(&self) {
+        let Self { n_exact, n_semantic } = *self;
+        for (tier, n_entries) in [("exact", n_exact), ("semantic", n_semantic)] {
+            counter!("stiver_cache_purged_total", "tier" => tier).increment(n_entries);
+        }
+        tracing::info!(n_exact, n_semantic, "cached answers were purged");
     }
 }
 

@@ -46,12 +46,12 @@ const SMALL: Model =
 const LOCAL: Model = Model { name: "qwen3-4b-awq", upstream: "house", tier: "small", rates: (18, 70) };
 const EVIL_MODEL: Model = Model { name: EVIL, upstream: EVIL, tier: "large", rates: (900, 4_000) };
 
-/// `n_rows` calls of the last [`N_DAYS`] days, the oldest first.
-pub(super) fn rows(n_rows: usize, now_ms: i64) -> Vec<Entry> {
+/// `n_rows` calls of the last [`N_DAYS`] days, the oldest first, made one by one.
+pub(super) fn rows(n_rows: usize, now_ms: i64) -> impl Iterator<Item = Entry> {
     let mut chance = StdRng::seed_from_u64(4);
     let mut moments: Vec<i64> = (0..n_rows).map(|_| moment(&mut chance, now_ms)).collect();
     moments.sort_unstable();
-    moments.into_iter().map(|ts_ms| row(&mut chance, ts_ms)).collect()
+    moments.into_iter().map(move |ts_ms| row(&mut chance, ts_ms))
 }
 
 /// Working hours have most calls, weekends few, and there are more from week to week.

@@ -1,27 +1,31 @@
-"""Opens every page of the dashboard in a browser and compares what it shows with the ledger's rows.
+"""Opens every page of the dashboard in a browser and compares what it shows with the ledger's rows, and with what
+`/admin/v1` answers to the same question.
 
     tests/dashboard/run.sh BASE_URL ADMIN_KEY TEAM_KEY TEAM LEDGER_FILE
 
-The gateway must run with the rows of `tests/dashboard/rows.rs`. This file starts none.
+The gateway must run with the rows of `tests/dashboard/rows.rs`, however many. This file starts none; `cargo test
+--test process dashboard` does, with a few thousand rows, and `make million` with a million.
 
-Invariants: figures come from SQL over single rows, never from the sums that pages are read from; a case that
-fails does not keep the others from running; the last line counts, and a failure exits with 1.
+Invariants: figures come from SQL over single rows, never from the sums that pages are read from; what the page
+rounds the admin API must tell exactly; a case that fails does not keep the others from running; no case fails for
+being slow; the last line counts, and a failure exits with 1.
 """
 
 import os
+import statistics
 import sys
 import time
 import traceback
-import urllib.error
-import urllib.request
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
+from api import Api, exact
 from book import DAY_MS, ERRORS, Book
 from browser import Browser, number, shows
 
@@ -37,6 +41,7 @@ OTHERS.remove(TEAM)
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 FIRST, LAST = (TODAY - timedelta(days=10)).date(), (TODAY - timedelta(days=1)).date()
 DATES = f"from={FIRST}&to={LAST}"
+WINDOW = {"from": FIRST.isoformat(), "to": TODAY.date().isoformat()}
 SPAN = (int(TODAY.timestamp() * 1000) - 10 * DAY_MS, int(TODAY.timestamp() * 1000))
 
 CASES = []
@@ -52,6 +57,7 @@ class Setting:
 
     def __init__(self):
         self.book = Book(LEDGER)
+        self.api = Api(BASE, ADMIN_KEY)
         self.admin = Browser(BASE)
         self.admin.dress("light")
         sign_in(self.admin, ADMIN_KEY)
@@ -76,6 +82,12 @@ def equal(found, expected, what=""):
 
 def near(shown, exact, what=""):
     assert shows(shown, exact), f"{what}: the page shows {shown!r}, the rows say {exact}"
+
+
+def agree(shown, rows, told, what=""):
+    """The page as far as it goes, and the admin API to the last digit, say what the rows say."""
+    near(shown, rows, what)
+    equal(exact(told), Decimal(rows), f"{what}, by the admin API")
 
 
 def percent(part, whole):
@@ -117,6 +129,9 @@ def every_page_is_sound_in_every_dress(setting):
             equal(made, 0, f"elements of foreign make on {page}")
             empty = browser.js("return [...document.querySelectorAll('svg.plot')].filter((plot) => plot.getBoundingClientRect().width < 150).length")
             equal(empty, 0, f"charts without room on {page} in {mode}")
+            if mode == "phone" and page == "calls":
+                list_width = browser.js("const box = document.querySelector('table.calls').parentElement; return [box.scrollWidth, box.clientWidth]")
+                assert list_width[0] <= list_width[1], f"the list of calls is {list_width[0]} wide"
             equal(browser.complaints(), [], f"{page} in {mode}")
             browser.shoot(mode, f"{SHOTS}/{page}-{mode}.png")
     browser.dress("light")
@@ -126,22 +141,42 @@ def every_page_is_sound_in_every_dress(setting):
 def the_overview_shows_what_the_rows_say(setting):
     browser, book = setting.admin, setting.book
     browser.open(f"/dashboard/overview?{DATES}")
+    told = setting.api.spend("", **WINDOW)
     n_calls = book.n_calls(SPAN)
     assert n_calls > 500, n_calls
-    equal(number(browser.tile("Requests")), n_calls, "requests")
-    near(browser.tile("Error rate"), percent(book.n_calls(SPAN, f"AND outcome IN {ERRORS}"), n_calls), "errors")
-    near(browser.tile("Cache hit rate"), percent(book.n_calls(SPAN, "AND cache LIKE 'hit-%'"), n_calls), "hits")
-    near(browser.tile("Net savings"), book.saved(SPAN), "savings")
-    overhead = Decimal(book.one("SUM(overhead_us)", SPAN)) / n_calls / 1000
-    near(browser.tile("Gateway overhead"), overhead, "overhead")
+    agree(browser.tile("Requests"), n_calls, told["n_calls"], "requests")
+    n_errors, n_hits = book.n_calls(SPAN, f"AND outcome IN {ERRORS}"), book.n_calls(SPAN, "AND cache LIKE 'hit-%'")
+    near(browser.tile("Error rate"), percent(n_errors, n_calls), "errors")
+    near(browser.tile("Cache hit rate"), percent(n_hits, n_calls), "hits")
+    equal((told["n_errors"], told["n_hits_exact"] + told["n_hits_semantic"]), (n_errors, n_hits), "by the admin API")
+    agree(browser.tile("Net savings"), book.saved(SPAN), told["saved_usd"], "savings")
+    overhead_us = book.one("SUM(overhead_us)", SPAN)
+    near(browser.tile("Gateway overhead"), Decimal(overhead_us) / n_calls / 1000, "overhead")
+    equal(told["overhead_us"], overhead_us, "overhead, by the admin API")
     totals = sum_of(browser.chart("spend"))
-    for found, expected in zip(totals, book.cost_by_day(SPAN), strict=True):
+    days = setting.api.ask("spend", step="day", **WINDOW)["data"]
+    for found, expected, day in zip(totals, book.cost_by_day(SPAN), days, strict=True):
         assert abs(Decimal(found) - expected) < Decimal("0.000001"), (found, expected)
+        equal(exact(day["cost_usd"]), expected, day["at"])
+    drawn = {name: sum(values) for name, values in browser.chart("answers").items()}
+    by_path = book.n_by("path", SPAN)
+    paths = {"Upstream": "upstream", "Local model": "local", "Exact cache": "exact", "Semantic cache": "semantic", "Not answered": "none"}
+    equal(drawn, {label: by_path[path] for label, path in paths.items() if path in by_path}, "requests by what answered")
+    told_by_path = setting.api.spend("path", **WINDOW)
+    equal({path: row["n_calls"] for path, row in told_by_path.items()}, by_path, "by path, by the admin API")
     causes = browser.table("Net savings by cause")
-    exact = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, "AND path = 'exact'")
-    near(causes["Exact cache hits"]["Saved"], Decimal(exact) / 10**9, "saved by exact hits")
-    local = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, "AND path = 'local'")
-    near(causes["Local model"]["Saved"], Decimal(local) / 10**9, "saved by the local model")
+    for cause, path in [("Exact cache hits", "exact"), ("Semantic cache hits", "semantic"), ("Local model", "local"), ("Cheaper model (route-down)", "upstream")]:
+        nanos = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, f"AND path = '{path}'")
+        field = "saved_route_down_usd" if path == "upstream" else f"saved_{path}_usd"
+        agree(causes[cause]["Saved"], Decimal(nanos) / 10**9, told[field], cause)
+    latency = setting.api.ask("latency", **WINDOW)["data"][0]
+    shown = browser.tile("p95 latency")
+    assert abs(in_ms(shown) - Decimal(latency["p95_ms"])) <= Decimal(latency["p95_ms"]) / 100, (shown, latency)
+    equal(latency["n_calls"], n_calls, "timed calls")
+
+
+def in_ms(text):
+    return number(text) * (1000 if text.endswith(" s") else 1)
 
 
 def sum_of(series):
@@ -154,46 +189,107 @@ def today_and_this_month_are_what_the_rows_say(setting):
     browser.open("/dashboard/overview")
     today = (int(TODAY.timestamp() * 1000), int(TODAY.timestamp() * 1000) + DAY_MS)
     month = (int(TODAY.replace(day=1).timestamp() * 1000), today[1])
-    near(browser.tile("Spend today"), book.cost(today), "today")
-    near(browser.tile("Spend this month"), book.cost(month), "this month")
-    monthly = {name: row for name, row in browser.rows("Budgets") if row["Per"] == "month"}
-    equal(set(monthly), {TEAM, "support", "research", EVIL_TEAM}, "teams with a monthly budget")
-    near(monthly[TEAM]["Limit"], 60, "the budget of the team")
-    for name, row in monthly.items():
-        left = max(Decimal(0), number(row["Limit"]) - book.cost(month, "AND team = ?", (name,)))
-        near(row["Left"], left, f"left of {name}")
-    assert "used up" in monthly["research"]["Outlook"], monthly["research"]
+    api = setting.api
+    agree(browser.tile("Spend today"), book.cost(today), spent_since(api, TODAY), "today")
+    agree(browser.tile("Spend this month"), book.cost(month), spent_since(api, TODAY.replace(day=1)), "this month")
+    shown = browser.rows("Budgets")
+    told = api.ask("budgets")["data"]
+    equal(len(shown), len(told), "budgets")
+    equal(len([1 for budget in told if budget["of"] == "each_user"]), 3, "the dearest users")
+    for (name, row), budget in zip(shown, told, strict=True):
+        where, values = whose(budget)
+        spent = book.cost(window_of(budget), where, values)
+        agree(row["Used"] if "Used" in row else "", spent, budget["spent_usd"], f"used of {name}")
+        agree(row["Limit"], exact(budget["limit_usd"]), budget["limit_usd"], f"limit of {name}")
+        agree(row["Left"], max(Decimal(0), exact(budget["limit_usd"]) - spent), budget["left_usd"], f"left of {name}")
+        assert row["Per"].startswith(budget["per"]), (row, budget)
+    monthly = {name for name, row in shown if row["Per"] == "month"}
+    equal(monthly, {TEAM, "support", "research", EVIL_TEAM}, "teams with a monthly budget in UTC")
+    assert any("used up" in row["Outlook"] for name, row in shown if name == "research"), shown
+
+
+def spent_since(api, day):
+    return api.ask("spend", **{"from": day.date().isoformat(), "to": (TODAY + timedelta(days=1)).date().isoformat()})["data"][0]["cost_usd"]
+
+
+def window_of(budget):
+    return tuple(int(datetime.fromisoformat(budget[edge].replace("Z", "+00:00")).timestamp() * 1000) for edge in ("from", "to"))
+
+
+def whose(budget):
+    """The rows that a budget counts."""
+    column = {"team": None, "each_key": "key_id", "each_user": "user_name"}[budget["of"]]
+    return ("AND team = ?", (budget["team"],)) if column is None else (f"AND team = ? AND {column} = ?", (budget["team"], budget["name"]))
+
+
+@case
+def every_budget_burns_down_as_the_rows_say(setting):
+    browser, book = setting.admin, setting.book
+    browser.open(f"/dashboard/teams?team={TEAM}")
+    budgets = setting.api.ask("budgets", team=TEAM)["data"]
+    equal(len(browser.all("[id^=burn-down] svg.plot")), len(budgets), "a chart for each budget")
+    equal({(budget["per"], budget["of"]) for budget in budgets}, {("month", "team"), ("day", "team"), ("week", "team"), ("day", "each_user"), ("month", "each_key")}, "kinds of budgets")
+    now_ms = int(time.time() * 1000)
+    for idx, budget in enumerate(budgets):
+        edges = edges_of(budget)
+        where, values = whose(budget)
+        left, expected = exact(budget["limit_usd"]), []
+        for from_ms, to_ms in zip(edges, edges[1:]):
+            if from_ms <= now_ms:
+                left -= book.cost((from_ms, to_ms), where, values)
+                expected.append(left)
+        drawn = browser.chart(f"burn-down-{idx}")
+        equal(len(drawn["Left"]), len(edges) - 1, f"columns of {budget}")
+        for found, one in zip(drawn["Left"], expected):
+            assert abs(Decimal(found) - one) < Decimal("0.00001"), (budget, found, one)
+    browser.shoot("light", f"{SHOTS}/burn-down-light.png")
+
+
+def edges_of(budget):
+    """Hours of a day, and days of a week or a month, by the clocks of the budget's zone."""
+    zone = ZoneInfo(budget["time_zone"])
+    start, end = (datetime.fromtimestamp(ms / 1000, zone) for ms in window_of(budget))
+    if budget["per"] == "day":
+        n_hours = round((end.timestamp() - start.timestamp()) / 3600)
+        return [round((start.timestamp() + hour * 3600) * 1000) for hour in range(n_hours + 1)]
+    n_days = (end.date() - start.date()).days
+    return [round((start + timedelta(days=day)).timestamp() * 1000) for day in range(n_days + 1)]
 
 
 @case
 def teams_routes_and_models_add_up(setting):
     browser, book = setting.admin, setting.book
     browser.open(f"/dashboard/teams?{DATES}")
-    compare(browser.table("Teams"), book.cost_by("team", SPAN))
-    compare(browser.table("Top models"), book.cost_by("model", SPAN))
+    api = setting.api
+    compare(browser.table("Teams"), book.cost_by("team", SPAN), api.spend("team", **WINDOW))
+    compare(browser.table("Top models"), book.cost_by("model", SPAN), api.spend("model", **WINDOW))
     users = browser.table("Top users")
-    exact = book.cost_by("user_name", SPAN)
-    del exact[""]
-    equal(set(users), set(sorted(exact, key=exact.get, reverse=True)[:10]), "who spent most")
+    spent, told = book.cost_by("user_name", SPAN), api.spend("user", **WINDOW)
+    equal({name: exact(row["cost_usd"]) for name, row in told.items()}, spent, "users, by the admin API")
+    del spent[""]
+    equal(set(users), set(sorted(spent, key=spent.get, reverse=True)[:10]), "who spent most")
     for name, row in users.items():
-        near(row["Cost"], exact[name], name)
+        near(row["Cost"], spent[name], name)
+    hours = api.ask("spend", step="hour", **WINDOW)["data"]
+    equal(sum(hour["n_calls"] for hour in hours), book.n_calls(SPAN), "calls by hour, by the admin API")
     assert EVIL_TEAM in browser.table("Teams"), "a team's name is text"
     browser.open(f"/dashboard/routes?{DATES}")
-    compare(browser.table("Routes"), book.cost_by("route", SPAN))
+    compare(browser.table("Routes"), book.cost_by("route", SPAN), api.spend("route", **WINDOW))
     n_calls = book.n_by("route", SPAN)
     for route, row in browser.table("Routes").items():
         equal(number(row["Requests"]), n_calls[route], route)
     large = book.n_calls(SPAN, "AND route = 'auto' AND tier = 'large'")
     near(browser.table("Tiers")["auto"]["large"], percent(large, n_calls["auto"]), "tier large of auto")
     upstreams = book.cost_by("upstream", SPAN)
-    upstreams["(nothing was sent)"] = upstreams.pop("")
-    compare(browser.table("Upstreams"), upstreams)
+    told = api.spend("upstream", **WINDOW)
+    upstreams["(nothing was sent)"], told["(nothing was sent)"] = upstreams.pop(""), told.pop("")
+    compare(browser.table("Upstreams"), upstreams, told)
 
 
-def compare(table, exact):
-    equal(set(table), set(exact), "names")
+def compare(table, spent, told):
+    equal((set(table), set(told)), (set(spent), set(spent)), "names")
     for name, row in table.items():
-        near(row["Cost"], exact[name], name)
+        agree(row["Cost"], spent[name], told[name]["cost_usd"], name)
 
 
 @case
@@ -202,25 +298,49 @@ def cache_splits_and_health_are_what_the_rows_say(setting):
     n_calls = book.n_calls(SPAN)
     browser.open(f"/dashboard/cache?{DATES}")
     by_cache = book.n_by("cache", SPAN)
-    equal(number(browser.tile("Exact hits")), by_cache["hit-exact"], "exact hits")
-    equal(number(browser.tile("Semantic hits")), by_cache["hit-semantic"], "semantic hits")
+    told = setting.api.ask("cache", **WINDOW)
+    agree(browser.tile("Exact hits"), by_cache["hit-exact"], told["total"]["n_hits_exact"], "exact hits")
+    agree(browser.tile("Semantic hits"), by_cache["hit-semantic"], told["total"]["n_hits_semantic"], "semantic hits")
+    equal(told["by_outcome"], by_cache, "what the cache said, by the admin API")
+    nanos = book.one("SUM(baseline_nano_usd - cost_nano_usd)", SPAN, "AND path IN ('exact', 'semantic')")
+    agree(browser.tile("Saved by hits"), Decimal(nanos) / 10**9, told["total"]["saved_by_hits_usd"], "saved by hits")
+    equal({row["route"]: row["n_calls"] for row in told["by_route"]}, book.n_by("route", SPAN), "routes of the cache")
     drawn = {name: sum(values) for name, values in browser.chart("cache").items()}
     equal(drawn, {"Exact hit": by_cache["hit-exact"], "Semantic hit": by_cache["hit-semantic"], "Miss": by_cache["miss"], "Bypass": by_cache["bypass"]}, "the chart")
     alike = browser.table("How alike semantic hits are")
-    equal(sum(number(row["Hits"]) for row in alike.values()), by_cache["hit-semantic"], "semantic hits by similarity")
+    n_latest = min(500, by_cache["hit-semantic"])
+    equal(sum(number(row["Hits"]) for row in alike.values()), n_latest, "semantic hits by similarity")
+    equal([number(row["Hits"]) for row in alike.values()], [one["n"] for one in told["similarity"]["bins"]], "bins")
     browser.open(f"/dashboard/splits?{DATES}")
     arms = browser.table("cheap-first")
     n_by_arm, cost_by_arm = book.n_by("arm", SPAN), book.cost_by("arm", SPAN)
     equal(set(arms), {"control", "lower-bar"}, "arms")
+    told = {split["name"]: split for split in setting.api.ask("splits", **WINDOW)["data"]}["cheap-first"]
+    told_arms = {arm["name"]: arm for arm in told["arms"]}
     for arm, row in arms.items():
-        equal(number(row["Calls"]), n_by_arm[arm], arm)
+        agree(row["Calls"], n_by_arm[arm], told_arms[arm]["n_calls"], arm)
+        agree(row["Cost"], cost_by_arm[arm], told_arms[arm]["cost_usd"], arm)
         near(row["Cost per call"], cost_by_arm[arm] / n_by_arm[arm], arm)
         errors = book.n_calls(SPAN, f"AND arm = ? AND outcome IN {ERRORS}", (arm,))
         near(row["Errors"], percent(errors, n_by_arm[arm]), arm)
+        equal(told_arms[arm]["n_errors"], errors, f"errors of {arm}, by the admin API")
+        saved = book.saved(SPAN, "AND arm = ?", (arm,))
+        equal(exact(told_arms[arm]["saved_usd"]), saved, f"saved by {arm}, by the admin API")
+        near(row["Saved per call"], saved / n_by_arm[arm], arm)
+        assert abs(in_ms(row["p95"]) - Decimal(told_arms[arm]["p95_ms"])) <= Decimal(told_arms[arm]["p95_ms"]) / 100, (row, told_arms[arm])
     browser.open(f"/dashboard/health?{DATES}")
-    near(browser.tile("Estimated rows"), percent(book.n_calls(SPAN, "AND estimated"), n_calls), "estimated")
-    equal(number(browser.note("Unpriced rows")), book.n_calls(SPAN, "AND cost_nano_usd IS NULL"), "unpriced")
+    told = setting.api.spend("", **WINDOW)
+    n_estimated = book.n_calls(SPAN, "AND estimated")
+    near(browser.tile("Estimated rows"), percent(n_estimated, n_calls), "estimated")
+    equal(told["n_estimated"], n_estimated, "estimated, by the admin API")
+    agree(browser.note("Unpriced rows"), book.n_calls(SPAN, "AND cost_nano_usd IS NULL"), told["n_unpriced"], "unpriced")
     equal(browser.table("Upstreams")["fake"]["State"], "breaker closed", "the upstream")
+    health = setting.api.ask("health")
+    equal({one["name"]: one["state"] for one in health["upstreams"]}["fake"], "breaker closed", "by the admin API")
+    by_outcome = book.n_by("outcome", SPAN)
+    equal({name: row["n_calls"] for name, row in setting.api.spend("outcome", **WINDOW).items()}, by_outcome, "outcomes, by the admin API")
+    drawn = {name: sum(values) for name, values in browser.chart("outcomes").items()}
+    equal(drawn["Upstream error"], by_outcome["upstream_error"], "calls that did not end well")
 
 
 @case
@@ -265,6 +385,7 @@ def calls_are_searched_paged_and_opened(setting):
     second = shown_calls(browser)
     newest = [row[0] for row in book.ask("id", SPAN, group="ORDER BY ts_ms DESC, id DESC LIMIT 100")]
     equal(first + second, newest, "two pages")
+    equal([call["id"] for call in setting.api.ask("calls", limit=100, **WINDOW)["data"]], newest, "by the admin API")
     browser.open(f"/dashboard/calls?{DATES}")
     browser.one("input[name=q]").send_keys("support-user-0")
     Select(browser.one("select[name=outcome]")).select_by_visible_text("ok")
@@ -276,8 +397,9 @@ def calls_are_searched_paged_and_opened(setting):
     assert "No call fits" in browser.text()
     dear = book.ask("id, cost_nano_usd, baseline_nano_usd, total_ms", SPAN, "AND tried IS NOT NULL AND tried <> '[]' AND cost_nano_usd > 0", group="LIMIT 1")[0]
     browser.open(f"/dashboard/calls/{dear[0]}")
-    near(browser.tile("Cost"), Decimal(dear[1]) / 10**9, "what it cost")
-    near(browser.tile("Saved"), Decimal(dear[2] - dear[1]) / 10**9, "what it saved")
+    told = setting.api.ask(f"calls/{dear[0]}")
+    agree(browser.tile("Cost"), Decimal(dear[1]) / 10**9, told["cost_usd"], "what it cost")
+    agree(browser.tile("Saved"), Decimal(dear[2] - dear[1]) / 10**9, told["saved_usd"], "what it saved")
     stages = browser.js("return [...document.querySelectorAll('.stages h3')].map((head) => head.textContent)")
     equal(stages, ["Admitted", "Looked up", "Scored", "Planned", "Sent", "Settled"], "stages")
     assert "timeout" in browser.one(".tried").text, "the attempt that failed"
@@ -367,7 +489,7 @@ def a_team_sees_itself_and_no_other(setting):
         browser.dress("light")
         browser.open(f"/dashboard/teams?range=month")
         equal(list(browser.table("Teams")), [TEAM], "its own line alone")
-        assert browser.all("#burn-down svg.plot"), "its budget"
+        assert browser.all("#burn-down-0 svg.plot"), "its budget"
         browser.shoot("light", f"{SHOTS}/team-light.png")
         equal(browser.complaints(), [], "the team's pages")
     finally:
@@ -376,16 +498,7 @@ def a_team_sees_itself_and_no_other(setting):
 
 @case
 def scripts_are_served_and_other_sites_are_not(setting):
-    def get(path, headers, method="GET"):
-        request = urllib.request.Request(BASE + path, headers=headers, method=method, data=b"" if method == "POST" else None)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request) as answer:
-                return answer.status, answer.headers, answer.read().decode()
-        except urllib.error.HTTPError as refused:
-            return refused.code, refused.headers, refused.read().decode()
-
-    bearer = {"authorization": f"Bearer {ADMIN_KEY}"}
+    get, bearer = setting.api.get, setting.api.bearer
     status, headers, body = get(f"/dashboard/teams?{DATES}", bearer)
     assert status == 200 and "Spend by team" in body and headers["cache-control"] == "no-store"
     policy = headers["content-security-policy"]
@@ -394,6 +507,19 @@ def scripts_are_served_and_other_sites_are_not(setting):
     equal(get("/dashboard/teams", {"authorization": "Bearer sk-stiver-a-b"})[0], 401, "with a wrong key")
     for site in [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}]:
         equal(get("/dashboard/sign-out", bearer | site, "POST")[0], 403, f"a form from {site}")
+
+
+@case
+def how_long_pages_take_is_told(setting):
+    """The median of seven loads, after one that is not counted, and of one in the browser; in milliseconds."""
+    for days in ["30d", "90d"]:
+        for page in PAGES:
+            path = f"/dashboard/{page}?range={days}"
+            setting.api.took_ms(path)
+            median = statistics.median(setting.api.took_ms(path) for _ in range(7))
+            setting.admin.open(path)
+            drawn = setting.admin.js("const [load] = performance.getEntriesByType('navigation'); return load.loadEventEnd - load.startTime")
+            print(f"time  {page:9} {days}: {median:6.0f} ms, drawn by the browser after {drawn:.0f} ms")
 
 
 def main():

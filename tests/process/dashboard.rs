@@ -8,9 +8,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use stiver::clock::Clock;
-use stiver::ledger::{Ledger, LedgerConfig};
+use stiver::ledger::entry::Entry;
+use stiver::ledger::{Keeper, LedgerConfig};
 use tokio::process::Command;
-use tokio_util::task::TaskTracker;
 
 use crate::fake_upstream::FakeUpstream;
 use crate::harness::{Home, config};
@@ -19,9 +19,11 @@ use crate::harness::{Home, config};
 mod rows;
 
 /// The first run installs what drives the browser.
-const INSTALL_AND_RUN: Duration = Duration::from_secs(600);
+const INSTALL_AND_RUN: Duration = Duration::from_secs(1_800);
 const ADMIN_KEY: &str = "the-operator-of-the-tests-0123456789";
 const N_ROWS: usize = 6_000;
+/// Rows in one transaction.
+const BATCH: usize = 2_000;
 /// The team whose key is tried against the others.
 const TEAM: &str = "search";
 
@@ -39,33 +41,53 @@ async fn missing() -> Option<&'static str> {
     None
 }
 
-/// Teams with budgets that last, run out and are used up.
-fn teams() -> String {
+/// How many calls are in the book: as many as `STIVER_TEST_CALLS` says, a million with
+/// `STIVER_TEST_CALLS=1000000 cargo test --release --test process dashboard -- --nocapture`.
+#[expect(clippy::disallowed_methods, reason = "how large a test is is no configuration of the gateway")]
+fn n_rows() -> usize {
+    std::env::var("STIVER_TEST_CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(N_ROWS)
+}
+
+/// Teams with budgets that last, run out and are used up, however many calls there are.
+fn teams(n_rows: usize) -> String {
+    let team = "{ usd = 60, per = \"month\" }, { usd = 9, per = \"day\" }, \
+        { usd = 30, per = \"week\", time_zone = \"Asia/Kolkata\" }, \
+        { usd = 2, per = \"day\", of = \"each_user\", time_zone = \"Europe/Berlin\", on_exceed = \"warn\" }, \
+        { usd = 80, per = \"month\", of = \"each_key\", time_zone = \"America/New_York\" }";
     let budgets = [
-        (TEAM, "{ usd = 60, per = \"month\" }, { usd = 9, per = \"day\" }"),
+        (TEAM, team),
         ("support", "{ usd = 4000, per = \"month\" }"),
         ("growth", "{ usd = 90, per = \"week\" }"),
         ("research", "{ usd = 1, per = \"month\" }"),
         (rows::EVIL_TEAM, "{ usd = 50, per = \"month\" }"),
     ];
-    let section = |(name, budgets): &(&str, &str)| format!("[teams.{name:?}]\nbudgets = [{budgets}]\n");
+    let scaled = |budgets: &str| {
+        let scale = |part: &str| match part.split_once(',') {
+            Some((usd, rest)) => {
+                let usd: f64 = usd.parse().expect("an amount is a number");
+                format!("usd = {:.2},{rest}", usd * n_rows as f64 / N_ROWS as f64)
+            }
+            None => part.to_owned(),
+        };
+        let mut parts = budgets.split("usd = ");
+        parts.next().unwrap_or("").to_owned() + &parts.map(scale).collect::<String>()
+    };
+    let section =
+        |(name, budgets): &(&str, &str)| format!("[teams.{name:?}]\nbudgets = [{}]\n", scaled(budgets));
     budgets.iter().map(section).collect()
 }
 
-async fn fill(home: &Home) {
-    let config = LedgerConfig {
-        path: home.path().join("data/ledger.sqlite"),
-        journal_dir: home.path().join("data/journal"),
-        ..LedgerConfig::default()
-    };
-    let clock = Clock::system();
-    let ledger =
-        Ledger::open(&config, clock.clone(), TaskTracker::new()).await.expect("a new book can be opened");
-    for row in rows::rows(N_ROWS, clock.now_ms()) {
-        ledger.record(row).expect("the journal has room");
+async fn fill(home: &Home, n_rows: usize) {
+    let config = LedgerConfig { path: home.path().join("data/ledger.sqlite"), ..LedgerConfig::default() };
+    let keeper = Keeper::open(&config).await.expect("a new book can be opened");
+    let mut rows = rows::rows(n_rows, Clock::system().now_ms());
+    loop {
+        let batch: Vec<Entry> = rows.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return;
+        }
+        keeper.insert(&batch).await.expect("every row is in the database");
     }
-    ledger.flushed().await;
-    ledger.close().await.expect("every row is in the database");
 }
 
 fn target() -> PathBuf {
@@ -80,9 +102,10 @@ async fn a_browser_sees_what_the_book_says_and_a_team_only_itself() {
         return;
     }
     let fake = FakeUpstream::start();
-    let admin = format!("{}[admin]\nkey = \"{ADMIN_KEY}\"\n", teams());
+    let n_rows = n_rows();
+    let admin = format!("{}[admin]\nkey = \"{ADMIN_KEY}\"\n", teams(n_rows));
     let home = Home::new(&config(&fake, &admin));
-    fill(&home).await;
+    fill(&home, n_rows).await;
     let said = home.run(&["keys", "create", "--team", TEAM]).await;
     let team_key = said.stdout.trim().to_owned();
     let gateway = home.start().await;
@@ -96,6 +119,7 @@ async fn a_browser_sees_what_the_book_says_and_a_team_only_itself() {
 
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
+    eprintln!("{n_rows} calls\n{said}");
     assert!(output.status.success(), "{said}\n{complaints}\n{}", gateway.stderr.text());
     assert!(said.trim_end().ends_with(" passed, 0 failed"), "{said}");
     assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 10, "{said}");

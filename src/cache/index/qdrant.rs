@@ -24,6 +24,8 @@ use qdrant_client::{Qdrant, QdrantError};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
+use crate::cache::answer::StoredAnswer;
+use crate::cache::purge::Chosen;
 
 /// Upserts between two sweeps of expired points.
 const SWEEP_EVERY: u64 = 256;
@@ -33,6 +35,11 @@ const QUESTION: &str = "question";
 const TEXT: &str = "text";
 const ANSWER: &str = "answer";
 const EXPIRES: &str = "expires_at_ms";
+/// What a purge chooses by; points of earlier versions lack all but the model.
+const TEAM: &str = "team";
+const ROUTE: &str = "route";
+const MODEL: &str = "model";
+const CALL: &str = "call";
 
 /// How to reach Qdrant.
 #[derive(Debug, Clone)]
@@ -161,6 +168,22 @@ impl QdrantIndex {
         unless_absent(self.outcome(self.client.delete_points(delete).await)).map(|_| ())
     }
 
+    /// How many points pass; none where there is no collection.
+    async fn n_points(&self, filter: Filter) -> Result<u64, IndexError> {
+        let count = CountPointsBuilder::new(self.collection.as_str()).filter(filter).exact(true);
+        let counted = unless_absent(self.outcome(self.client.count(count).await))?;
+        Ok(counted.and_then(|response| response.result).map_or(0, |result| result.count))
+    }
+
+    /// Deletes what passes, and tells how many there were.
+    async fn purge_by(&self, filter: Filter) -> Result<u64, IndexError> {
+        let n_points = self.n_points(filter.clone()).await?;
+        if n_points > 0 {
+            self.delete(filter).await?;
+        }
+        Ok(n_points)
+    }
+
     async fn query(&self, wanted: &Wanted<'_>) -> Result<Vec<Neighbour>, IndexError> {
         self.ensure(wanted.vector.len()).await?;
         let filter = Filter::must([
@@ -200,13 +223,35 @@ fn payload(entry: IndexEntry) -> Result<HashMap<String, Value>, IndexError> {
             "an answer that is not UTF-8 cannot be kept in qdrant".to_owned(),
         ))
     })?;
-    Ok(HashMap::from([
+    let marks = StoredAnswer::decode(&entry.answer).ok().map(marks).unwrap_or_default();
+    let mut payload = HashMap::from([
         (SCOPE.to_owned(), entry.scope.to_hex().into()),
         (QUESTION.to_owned(), entry.id.to_string().into()),
         (TEXT.to_owned(), entry.text.to_string().into()),
         (ANSWER.to_owned(), answer.into()),
         (EXPIRES.to_owned(), entry.expires_at_ms.into()),
-    ]))
+    ]);
+    payload.extend(marks.into_iter().map(|(key, text)| (key.to_owned(), text.into())));
+    Ok(payload)
+}
+
+/// What a purge chooses an answer by.
+fn marks(answer: StoredAnswer) -> Vec<(&'static str, String)> {
+    let origin = answer.origin.into_iter().flat_map(|origin| {
+        [(TEAM, origin.team.to_string()), (ROUTE, origin.route.to_string()), (CALL, origin.call.to_string())]
+    });
+    origin.chain([(MODEL, answer.model)]).collect()
+}
+
+/// Points with all the marks that are given.
+fn filter_of(chosen: &Chosen) -> Filter {
+    let marks = [
+        (TEAM, chosen.team.as_ref().map(ToString::to_string)),
+        (ROUTE, chosen.route.as_ref().map(ToString::to_string)),
+        (MODEL, chosen.model.clone()),
+        (CALL, chosen.call.map(|call| call.to_string())),
+    ];
+    Filter::must(marks.into_iter().filter_map(|(key, text)| Some(Condition::matches(key, text?))))
 }
 
 /// Qdrant's ids have 128 bits: the first half of the fingerprint; the whole is in the payload.
@@ -251,32 +296,45 @@ impl Index for QdrantIndex {
         async move { self.query(&wanted).await }.boxed()
     }
 
-    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<(), IndexError>> {
+    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>> {
         async move {
+            let named = Filter::must([Condition::matches(QUESTION, id.to_string())]);
+            let n_points = self.n_points(named).await?;
             let ids = PointsIdsList { ids: vec![point_id(id).into()] };
             let delete = DeletePointsBuilder::new(self.collection.as_str()).points(ids).wait(true);
-            unless_absent(self.outcome(self.client.delete_points(delete).await)).map(|_| ())
+            unless_absent(self.outcome(self.client.delete_points(delete).await)).map(|_| n_points)
         }
         .boxed()
     }
 
     /// Deletes the collection; the next entry makes it anew, for whatever dimensions it has.
-    fn purge(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+    fn purge(&self) -> BoxFuture<'_, Result<u64, IndexError>> {
         async move {
+            let n_points = self.n_points(Filter::default()).await?;
             let deleted = self.client.delete_collection(self.collection.as_str()).await;
             *self.n_dims.lock() = None;
-            unless_absent(self.outcome(deleted)).map(|_| ())
+            unless_absent(self.outcome(deleted)).map(|_| n_points)
         }
         .boxed()
     }
 
-    fn count(&self) -> BoxFuture<'_, Result<u64, IndexError>> {
+    fn purge_where<'a>(&'a self, chosen: &'a Chosen) -> BoxFuture<'a, Result<u64, IndexError>> {
         async move {
-            let count = CountPointsBuilder::new(self.collection.as_str()).exact(true);
-            let counted = unless_absent(self.outcome(self.client.count(count).await))?;
-            Ok(counted.and_then(|response| response.result).map_or(0, |result| result.count))
+            // A filter without a condition lets everything pass.
+            if chosen.is_empty() {
+                return Ok(0);
+            }
+            self.purge_by(filter_of(chosen)).await
         }
         .boxed()
+    }
+
+    fn size_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<u64, IndexError>> {
+        self.n_points(Filter::default()).boxed()
     }
 
     fn readiness(&self) -> BoxFuture<'_, Result<(), IndexError>> {

@@ -8,12 +8,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
 use parking_lot::{Mutex, RwLock};
 
 use super::log::{Log, Record};
 use super::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
+use crate::cache::purge::Chosen;
 
 mod partition;
 mod shelf;
@@ -63,12 +64,9 @@ impl ScanIndex {
         Self(Arc::new(Shared { file: Mutex::new(kept), shelf: RwLock::new(shelf) }))
     }
 
-    pub fn size_bytes(&self) -> u64 {
-        self.0.shelf.read().size_bytes()
-    }
-
-    /// Changes run off the async threads: an append touches the disk, a rewrite may take long.
-    fn change(&self, record: Record, now_ms: i64) -> BoxFuture<'_, Result<(), IndexError>> {
+    /// Changes run off the async threads: an append touches the disk, a rewrite may take long. Tells how
+    /// many entries fewer there are.
+    fn change(&self, record: Record, now_ms: i64) -> BoxFuture<'_, Result<u64, IndexError>> {
         let shared = Arc::clone(&self.0);
         async move { tokio::task::spawn_blocking(move || shared.change(record, now_ms)).await? }.boxed()
     }
@@ -96,12 +94,35 @@ fn open_log(path: &std::path::Path, shelf: &mut Shelf, now_ms: i64) -> Kept {
 }
 
 impl Shared {
-    fn change(&self, record: Record, now_ms: i64) -> Result<(), IndexError> {
+    fn change(&self, record: Record, now_ms: i64) -> Result<u64, IndexError> {
         let mut kept = self.file.lock();
-        self.shelf.write().apply(record.clone(), now_ms)?;
-        let Kept::InFile(log) = &mut *kept else { return Ok(()) };
+        self.change_in(&mut kept, record, now_ms)
+    }
+
+    fn change_in(&self, kept: &mut Kept, record: Record, now_ms: i64) -> Result<u64, IndexError> {
+        let n_gone = {
+            let mut shelf = self.shelf.write();
+            let n_before = shelf.n_entries();
+            shelf.apply(record.clone(), now_ms)?;
+            n_before.saturating_sub(shelf.n_entries()) as u64
+        };
+        let Kept::InFile(log) = kept else { return Ok(n_gone) };
         let path = log.path().display().to_string();
-        self.write(log, &record).map_err(|source| IndexError::Persist { path, source })
+        self.write(log, &record).map_err(|source| IndexError::Persist { path, source })?;
+        Ok(n_gone)
+    }
+
+    fn purge_where(&self, chosen: &Chosen) -> Result<u64, IndexError> {
+        let mut kept = self.file.lock();
+        let ids: Vec<EntryId> = {
+            let shelf = self.shelf.read();
+            shelf.answers().filter(|(_, answer)| chosen.takes(answer)).map(|(id, _)| id).collect()
+        };
+        let mut n_gone = 0;
+        for id in ids {
+            n_gone += self.change_in(&mut kept, Record::Remove(id), i64::MIN)?;
+        }
+        Ok(n_gone)
     }
 
     fn write(&self, log: &mut Log, record: &Record) -> std::io::Result<()> {
@@ -116,19 +137,28 @@ impl Shared {
 
 impl Index for ScanIndex {
     fn upsert(&self, entry: IndexEntry, now_ms: i64) -> BoxFuture<'_, Result<(), IndexError>> {
-        self.change(Record::Upsert(entry), now_ms)
+        self.change(Record::Upsert(entry), now_ms).map_ok(|_| ()).boxed()
     }
 
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>> {
         std::future::ready(self.0.shelf.read().nearest(&wanted)).boxed()
     }
 
-    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<(), IndexError>> {
+    fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>> {
         self.change(Record::Remove(id), i64::MIN)
     }
 
-    fn purge(&self) -> BoxFuture<'_, Result<(), IndexError>> {
+    fn purge(&self) -> BoxFuture<'_, Result<u64, IndexError>> {
         self.change(Record::Purge, i64::MIN)
+    }
+
+    fn purge_where<'a>(&'a self, chosen: &'a Chosen) -> BoxFuture<'a, Result<u64, IndexError>> {
+        let (shared, chosen) = (Arc::clone(&self.0), chosen.clone());
+        async move { tokio::task::spawn_blocking(move || shared.purge_where(&chosen)).await? }.boxed()
+    }
+
+    fn size_bytes(&self) -> Option<u64> {
+        Some(self.0.shelf.read().size_bytes())
     }
 
     fn count(&self) -> BoxFuture<'_, Result<u64, IndexError>> {

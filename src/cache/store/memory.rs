@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::{Store, StoreError};
+use super::{Meant, Store, StoreError, StoreSize};
 use crate::chat::Fingerprint;
 
 /// What an entry costs beside its value: its key twice, counters and pointers of the map.
@@ -101,6 +101,19 @@ impl Store for MemoryStore {
         std::future::ready(Ok(n_entries)).boxed()
     }
 
+    fn purge_where<'a>(&'a self, is_meant: &'a Meant<'a>) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let meant = self.entries.iter().filter(|(_, entry)| is_meant(&entry.value));
+        let keys: Vec<Fingerprint> = meant.map(|(key, _)| *key).collect();
+        let n_removed = keys.iter().filter(|key| self.entries.remove(*key).is_some()).count();
+        self.entries.run_pending_tasks();
+        std::future::ready(Ok(n_removed as u64)).boxed()
+    }
+
+    fn size(&self) -> Option<StoreSize> {
+        self.entries.run_pending_tasks();
+        Some(StoreSize { n_entries: self.n_entries(), n_bytes: self.size_bytes() })
+    }
+
     fn readiness(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         std::future::ready(Ok(())).boxed()
     }
@@ -152,6 +165,21 @@ mod tests {
 
         assert_eq!((get(&store, 1), get(&store, 2)), (None, None));
         assert_eq!(store.size_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_meant_goes_and_what_is_not_stays() {
+        let store = MemoryStore::bounded(10_000);
+        put(&store, 1, b"one", LONG);
+        put(&store, 2, b"two", LONG);
+        put(&store, 3, b"one too", LONG);
+
+        let n_removed = store.purge_where(&|value| value.starts_with(b"one")).now_or_never().unwrap();
+
+        assert_eq!(n_removed.unwrap(), 2);
+        assert_eq!((get(&store, 1), get(&store, 3)), (None, None));
+        assert_eq!(get(&store, 2).as_deref(), Some(&b"two"[..]));
+        assert_eq!(store.size().unwrap().n_entries, 1);
     }
 
     #[test]

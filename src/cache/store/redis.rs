@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Store, StoreError};
+use super::{HEAD_BYTES, Meant, Store, StoreError, StoreSize};
 use crate::chat::Fingerprint;
 
 const PREFIX: &str = "stiver:exact:";
@@ -24,6 +24,8 @@ const N_RETRIES: usize = 1;
 const MAX_RETRY_DELAY: Duration = Duration::from_millis(200);
 /// Keys asked for in one step of a purge.
 const PURGE_STEP: usize = 500;
+/// The same where values are looked at: half a megabyte an answer.
+const LOOK_STEP: usize = 128;
 
 /// How to reach Redis.
 #[derive(Debug, Clone)]
@@ -64,22 +66,50 @@ impl RedisStore {
     }
 
     async fn ask<T: ::redis::FromRedisValue>(&self, cmd: &::redis::Cmd) -> Result<T, StoreError> {
-        let _permit = self.permit()?;
         let mut connection = self.connection.clone();
+        self.in_time(cmd.query_async(&mut connection)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        asking: impl Future<Output = Result<T, ::redis::RedisError>>,
+    ) -> Result<T, StoreError> {
+        let _permit = self.permit()?;
         // The client's own timeout begins when it is connected; connecting may take seconds.
-        match tokio::time::timeout(self.timeout, cmd.query_async(&mut connection)).await {
+        match tokio::time::timeout(self.timeout, asking).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(StoreError::Timeout { timeout_ms: self.timeout.as_millis() }),
         }
     }
 
-    async fn remove_all(&self) -> Result<u64, StoreError> {
+    /// Those of `keys` whose values are meant.
+    async fn meant(&self, keys: Vec<String>, is_meant: &Meant<'_>) -> Result<Vec<String>, StoreError> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let mut pipe = ::redis::pipe();
+        for key in &keys {
+            pipe.cmd("GETRANGE").arg(key).arg(0).arg(HEAD_BYTES - 1);
+        }
+        let mut connection = self.connection.clone();
+        let heads: Vec<Vec<u8>> = self.in_time(pipe.query_async(&mut connection)).await?;
+        let pairs = keys.into_iter().zip(heads);
+        Ok(pairs.filter(|(_, head)| is_meant(&Bytes::copy_from_slice(head))).map(|(key, _)| key).collect())
+    }
+
+    /// All of ours, or those that are meant.
+    async fn remove_all(&self, is_meant: Option<&Meant<'_>>) -> Result<u64, StoreError> {
         let mut n_removed = 0;
         let mut cursor: u64 = 0;
+        let step = if is_meant.is_some() { LOOK_STEP } else { PURGE_STEP };
         loop {
             let mut scan = ::redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(format!("{PREFIX}*")).arg("COUNT").arg(PURGE_STEP);
+            scan.arg(cursor).arg("MATCH").arg(format!("{PREFIX}*")).arg("COUNT").arg(step);
             let (next, keys): (u64, Vec<String>) = self.ask(&scan).await?;
+            let keys = match is_meant {
+                Some(is_meant) => self.meant(keys, is_meant).await?,
+                None => keys,
+            };
             if !keys.is_empty() {
                 n_removed += self.ask::<u64>(::redis::cmd("UNLINK").arg(keys)).await?;
             }
@@ -126,7 +156,15 @@ impl Store for RedisStore {
     }
 
     fn purge(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.remove_all().boxed()
+        self.remove_all(None).boxed()
+    }
+
+    fn purge_where<'a>(&'a self, is_meant: &'a Meant<'a>) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.remove_all(Some(is_meant)).boxed()
+    }
+
+    fn size(&self) -> Option<StoreSize> {
+        None
     }
 
     fn readiness(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -9,11 +9,14 @@ use super::db::{Sql, Value};
 use super::derived::{MS_PER_DAY, MS_PER_HOUR, floor};
 use super::{Store, StoreError, rows};
 use crate::ledger::entry::{Entry, Outcome};
-use crate::ledger::report::{CallsAsk, LatencyAsk, LatencyBy, LatencyRow};
+use crate::ledger::report::{CallsAsk, LatencyAsk, LatencyBy};
 use crate::team::CallId;
 
 /// Rows that a search for text looks through.
 const MAX_SEARCHED: i64 = 50_000;
+
+/// By the name of a group: buckets of durations and the calls in them.
+pub(in crate::ledger) type Buckets = BTreeMap<String, Vec<(i64, u64)>>;
 
 impl Store {
     /// The newest rows that fit, the newest first.
@@ -45,13 +48,14 @@ impl Store {
         self.db.fetch(Sql::new(text, values)).await?.iter().map(rows::entry).collect()
     }
 
-    pub(in crate::ledger) async fn latency(&self, ask: &LatencyAsk) -> Result<Vec<LatencyRow>, StoreError> {
+    /// How many calls of each group fell into which bucket, the buckets in their order.
+    pub(in crate::ledger) async fn latency_counts(&self, ask: &LatencyAsk) -> Result<Buckets, StoreError> {
         let (text, values) = latency_query(ask);
-        let mut groups: BTreeMap<String, Vec<(i64, u64)>> = BTreeMap::new();
+        let mut groups = Buckets::new();
         for row in self.db.fetch(Sql::once(text, values)).await? {
             groups.entry(row.get("name")?).or_default().push((row.get("bucket")?, row.count("n")?));
         }
-        Ok(groups.into_iter().map(|(name, counts)| LatencyRow::new(name, &counts)).collect())
+        Ok(groups)
     }
 }
 
@@ -129,8 +133,9 @@ fn latency_query(ask: &LatencyAsk) -> (String, Vec<Value>) {
         Some(LatencyBy::Route) => "route",
         Some(LatencyBy::Split) => "split",
         Some(LatencyBy::Arm) => "arm",
-        Some(LatencyBy::Hour) => "CAST(at_ms AS TEXT)",
-        Some(LatencyBy::Day) => "CAST(at_ms - at_ms % 86400000 AS TEXT)",
+        Some(LatencyBy::SplitArm) => "split || '=' || arm",
+        Some(LatencyBy::Hour) => "at_ms",
+        Some(LatencyBy::Day) => "at_ms - at_ms % 86400000",
     };
     let (from_ms, to_ms) = if by_day {
         (ask.from_ms, ask.to_ms)
@@ -151,36 +156,52 @@ fn latency_query(ask: &LatencyAsk) -> (String, Vec<Value>) {
         }
     }
     let text = if by_day {
-        let columns = format!("{name} AS name, bucket, n");
-        format!("SELECT {columns} FROM latency_days WHERE at_ms >= $1 AND at_ms < $2{wheres}")
+        days(ask.by, name, &format!("at_ms >= $1 AND at_ms < $2{wheres}"))
     } else {
-        whole_days_and_hours(name, &wheres, from_ms, to_ms, &mut values)
+        whole_days_and_hours((ask.by, name), &wheres, (from_ms, to_ms), &mut values)
     };
-    let sums = "SELECT name, bucket, CAST(SUM(n) AS BIGINT) AS n";
-    (format!("{sums} FROM ({text}) AS parts GROUP BY name, bucket ORDER BY name, bucket"), values)
+    let sums = "SELECT CAST(part AS TEXT) AS name, bucket, CAST(SUM(n) AS BIGINT) AS n";
+    (format!("{sums} FROM ({text}) AS parts GROUP BY part, bucket ORDER BY part, bucket"), values)
 }
 
 /// The whole days of a window from the sums by day, its ends from those by hour.
 fn whole_days_and_hours(
-    name: &str,
+    (by, name): (Option<LatencyBy>, &str),
     wheres: &str,
-    from_ms: i64,
-    to_ms: i64,
+    (from_ms, to_ms): (i64, i64),
     values: &mut Vec<Value>,
 ) -> String {
     let hours =
-        |clause: &str| format!("SELECT {name} AS name, bucket, n FROM latency_hours WHERE {clause}{wheres}");
+        |clause: &str| format!("SELECT {name} AS part, bucket, n FROM latency_hours WHERE {clause}{wheres}");
     let (first, last) = (floor(from_ms.saturating_add(MS_PER_DAY - 1), MS_PER_DAY), floor(to_ms, MS_PER_DAY));
-    if first >= last || name.starts_with("CAST(at_ms AS") {
+    if first >= last || by == Some(LatencyBy::Hour) {
         return hours("at_ms >= $1 AND at_ms < $2");
     }
     values.extend([Value::Int(first), Value::Int(last)]);
     let (day_from, day_to) = (values.len() - 1, values.len());
-    format!(
-        "{} UNION ALL {} UNION ALL SELECT {name} AS name, bucket, n FROM latency_days \
-         WHERE at_ms >= ${day_from} AND at_ms < ${day_to}{wheres}",
+    [
         hours(&format!("at_ms >= $1 AND at_ms < ${day_from}")),
         hours(&format!("at_ms >= ${day_to} AND at_ms < $2")),
+        days(by, name, &format!("at_ms >= ${day_from} AND at_ms < ${day_to}{wheres}")),
+    ]
+    .join(" UNION ALL ")
+}
+
+/// Sums by day, added up as far as the order of their key lets it be done without sorting.
+fn days(by: Option<LatencyBy>, name: &str, wheres: &str) -> String {
+    let after_bucket = match by {
+        None | Some(LatencyBy::Hour | LatencyBy::Day) => "",
+        Some(LatencyBy::Team) => ", team",
+        Some(LatencyBy::Route) => ", team, route",
+        Some(LatencyBy::Split) => ", team, route, split",
+        // The whole key: every line would be a group of its own.
+        Some(LatencyBy::Arm | LatencyBy::SplitArm) => {
+            return format!("SELECT {name} AS part, bucket, n FROM latency_days WHERE {wheres}");
+        }
+    };
+    format!(
+        "SELECT {name} AS part, bucket, CAST(SUM(n) AS BIGINT) AS n FROM latency_days WHERE {wheres} \
+         GROUP BY at_ms, bucket{after_bucket}"
     )
 }
 

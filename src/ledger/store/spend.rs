@@ -1,13 +1,18 @@
 //! Spend reports as SQL: whole days and hours from their sums, the ragged ends of a window from the rows.
 //!
+//! A part is grouped where it is read, in the order of its key where that can be, so that the database has
+//! little to sort; the few groups of all parts are put together here.
+//!
 //! Invariants: the parts of a window never overlap, so that a call is counted once; names of columns are
 //! our own words, values from outside are bound.
+
+use std::collections::BTreeMap;
 
 use super::db::{Row, Sql, Value};
 use super::derived::{MS_PER_DAY, MS_PER_HOUR, SUMS, floor};
 use super::{Store, StoreError, rows};
 use crate::ledger::entry::AnswerPath;
-use crate::ledger::report::{By, Filter, SpendAsk, SpendRow, Step, Sums};
+use crate::ledger::report::{By, Figures, Filter, SpendAsk, SpendRow, Step, Sums};
 use crate::ledger::savings::Savings;
 use crate::money::NanoUsd;
 
@@ -56,6 +61,40 @@ impl Source {
             }
             Self::Postings => true,
         }
+    }
+
+    /// The time in whole spans; the column itself where it is, because then its order can be used.
+    fn floored(self, span_ms: i64) -> String {
+        let grain_ms = match self {
+            Self::CallHours => MS_PER_HOUR,
+            Self::CallDays | Self::UserDays => MS_PER_DAY,
+            Self::Postings => 1,
+        };
+        let time = self.time();
+        if grain_ms % span_ms == 0 { time.to_owned() } else { format!("{time} - {time} % {span_ms}") }
+    }
+
+    /// A name that is never NULL; in sums it is none anyway.
+    fn name(self, by: By) -> String {
+        match self {
+            Self::CallHours | Self::CallDays | Self::UserDays => column(by).to_owned(),
+            Self::Postings => format!("COALESCE({}, '')", column(by)),
+        }
+    }
+
+    /// The beginning of the key up to the last name asked for, where that is short enough to bring many lines
+    /// together and is not the question's own grouping.
+    fn key_of(self, ask: &SpendAsk) -> Option<String> {
+        const KEY: [By; 5] = [By::Team, By::Route, By::Tier, By::Upstream, By::Model];
+        let last =
+            ask.by.iter().map(|by| KEY.iter().position(|known| known == by)).collect::<Option<Vec<_>>>()?;
+        let n_names = last.into_iter().max()? + 1;
+        let is_own = KEY[..n_names] == ask.by[..] && ask.step != Step::Whole;
+        if is_own || self != Self::CallDays {
+            return None;
+        }
+        let names: Vec<&str> = KEY[..n_names].iter().map(|by| column(*by)).collect();
+        Some(format!("at_ms, {}", names.join(", ")))
     }
 
     fn sum(self, column: &str) -> String {
@@ -166,38 +205,34 @@ impl Store {
         }
         let mut bound = Bound::default();
         let selects: Vec<String> = parts.iter().map(|part| self.select(part, ask, &mut bound)).collect();
-        let text = group(ask, &selects.join(" UNION ALL "));
-        let found = self.db.fetch(Sql::once(text, bound.0)).await?;
-        let mut merged: Vec<SpendRow> = Vec::new();
+        let found = self.db.fetch(Sql::once(selects.join(" UNION ALL "), bound.0)).await?;
+        let mut merged: BTreeMap<(i64, Vec<String>), Sums> = BTreeMap::new();
         for row in &found {
-            let (line, last) = (spend_row(row, ask)?, merged.last_mut());
-            match last.filter(|last| last.at_ms == line.at_ms && last.names == line.names) {
-                // Rows come once a path, because causes of savings hang on it.
-                Some(last) => last.sums.add(&line.sums),
-                None => merged.push(line),
-            }
+            let line = spend_row(row, ask)?;
+            merged.entry((line.at_ms, line.names)).or_default().add(&line.sums);
         }
-        merged.sort_by(|a, b| {
+        let row = |((at_ms, names), sums)| SpendRow { at_ms, names, sums };
+        let mut rows: Vec<SpendRow> = merged.into_iter().map(row).collect();
+        rows.sort_by(|a, b| {
             a.at_ms.cmp(&b.at_ms).then(b.sums.cost.cmp(&a.sums.cost)).then_with(|| a.names.cmp(&b.names))
         });
-        Ok(merged)
+        Ok(rows)
     }
 
     fn select(&self, part: &Part, ask: &SpendAsk, bound: &mut Bound) -> String {
         let source = part.source;
         let time = source.time();
         let at = match ask.step {
-            Step::Hour => format!("{time} - {time} % {MS_PER_HOUR}"),
-            Step::Day => format!("{time} - {time} % {MS_PER_DAY}"),
-            Step::Whole => bound.place(Value::Int(ask.from_ms)),
+            Step::Hour => source.floored(MS_PER_HOUR),
+            Step::Day => source.floored(MS_PER_DAY),
+            Step::Whole => format!("CAST({} AS BIGINT)", bound.place(Value::Int(ask.from_ms))),
         };
-        let names = ask
-            .by
+        let names = ask.by.iter().enumerate();
+        let names: String = names.map(|(idx, by)| format!(", {} AS name_{idx}", source.name(*by))).collect();
+        let figures: String = figures(source, ask.figures)
             .iter()
-            .enumerate()
-            .map(|(idx, by)| format!("COALESCE({}, '') AS name_{idx}, ", column(*by)));
-        let names: String = names.collect();
-        let sums: Vec<String> = SUMS.iter().map(|sum| format!("{} AS {sum}", source.sum(sum))).collect();
+            .map(|(name, value)| format!(", CAST(SUM({value}) AS BIGINT) AS {name}"))
+            .collect();
         let from = bound.place(Value::Int(part.from_ms));
         let to = bound.place(Value::Int(part.to_ms));
         let mut wheres = format!("{time} >= {from} AND {time} < {to}");
@@ -207,50 +242,100 @@ impl Store {
         }
         let needs_tags = ask.by.contains(&By::Tag) || ask.filter.tag.is_some();
         let table = if needs_tags { self.db.tagged_postings() } else { source.table() };
-        let at = if ask.step == Step::Whole { format!("CAST({at} AS BIGINT)") } else { at };
+        let Some(key) = source.key_of(ask) else {
+            return format!(
+                "SELECT {at} AS at_ms{names}{figures} FROM {table} WHERE {wheres} {}",
+                grouping(ask)
+            );
+        };
+        // Lines that lie beside each other are added up first, and only what is left is sorted.
+        let outer: String = (0..ask.by.len()).map(|idx| format!(", name_{idx}")).collect();
+        let sums = figures_of(ask.figures);
+        let sums: String = sums.iter().map(|sum| format!(", CAST(SUM({sum}) AS BIGINT) AS {sum}")).collect();
         format!(
-            "SELECT {at} AS at_ms, {names}path AS path, \
-             CASE WHEN outcome IN {ERRORS} THEN {n} ELSE 0 END AS n_errors, {} FROM {table} WHERE {wheres}",
-            sums.join(", "),
-            n = source.sum("n_calls"),
+            "SELECT at_ms{outer}{sums} FROM (SELECT {at} AS at_ms{names}{figures} FROM {table} \
+             WHERE {wheres} GROUP BY {key}) AS run GROUP BY at_ms{outer}"
         )
     }
 }
 
-fn group(ask: &SpendAsk, selects: &str) -> String {
-    let names: String = (0..ask.by.len()).map(|idx| format!("name_{idx}, ")).collect();
-    let sums: Vec<String> = SUMS.iter().map(|sum| format!("CAST(SUM({sum}) AS BIGINT) AS {sum}")).collect();
-    format!(
-        "SELECT at_ms, {names}path, CAST(SUM(n_errors) AS BIGINT) AS n_errors, {} \
-         FROM ({selects}) AS parts GROUP BY at_ms, {names}path ORDER BY at_ms, {names}path",
-        sums.join(", ")
-    )
+/// The names of what is summed.
+fn figures_of(wanted: Figures) -> Vec<&'static str> {
+    figures(Source::CallDays, wanted).into_iter().map(|(name, _)| name).collect()
 }
 
+/// By the places of what is selected. Nothing to group by is one line, unless there is nothing at all.
+fn grouping(ask: &SpendAsk) -> String {
+    let first = if ask.step == Step::Whole { 2 } else { 1 };
+    let places: Vec<String> = (first..ask.by.len() + 2).map(|place| place.to_string()).collect();
+    if places.is_empty() {
+        return "HAVING COUNT(*) > 0".to_owned();
+    }
+    format!("GROUP BY {}", places.join(", "))
+}
+
+/// What is summed, under which name. Causes of savings hang on the path, so each path has its own.
+fn figures(source: Source, figures: Figures) -> Vec<(&'static str, String)> {
+    let plain = |column: &'static str| (column, source.sum(column));
+    if figures == Figures::Spent {
+        return vec![plain("n_calls"), plain("cost_nano_usd")];
+    }
+    let mut found: Vec<_> = SUMS.into_iter().filter(|sum| *sum != "saved_nano_usd").map(plain).collect();
+    let (n_calls, saved) = (source.sum("n_calls"), source.sum("saved_nano_usd"));
+    found.push(("n_errors", format!("CASE WHEN outcome IN {ERRORS} THEN {n_calls} ELSE 0 END")));
+    for (path, n, cause) in PATHS {
+        let path = path.as_str();
+        // What compression saved is told apart, and was sent upstream.
+        let less = if cause == "saved_upstream" { " - compression_saved_nano_usd" } else { "" };
+        found.push((n, format!("CASE WHEN path = '{path}' THEN {n_calls} ELSE 0 END")));
+        found.push((cause, format!("CASE WHEN path = '{path}' THEN {saved}{less} ELSE 0 END")));
+    }
+    found
+}
+
+/// Paths that save, with the names of their counts and causes.
+const PATHS: [(AnswerPath, &str, &str); 4] = [
+    (AnswerPath::Exact, "n_exact", "saved_exact"),
+    (AnswerPath::Semantic, "n_semantic", "saved_semantic"),
+    (AnswerPath::Local, "n_local", "saved_local"),
+    (AnswerPath::Upstream, "n_upstream", "saved_upstream"),
+];
+
 fn spend_row(row: &Row, ask: &SpendAsk) -> Result<SpendRow, StoreError> {
-    let path = rows::word("path", row.get("path")?, AnswerPath::parse)?;
-    let n_calls = row.count("n_calls")?;
-    let n_if = |wanted: AnswerPath| if path == wanted { n_calls } else { 0 };
-    let money = |column| row.get::<i64>(column).map(NanoUsd::new);
     let names = (0..ask.by.len()).map(|idx| row.get(&format!("name_{idx}"))).collect::<Result<_, _>>()?;
-    Ok(SpendRow {
-        at_ms: row.get("at_ms")?,
-        names,
-        sums: Sums {
-            n_calls,
-            n_errors: row.count("n_errors")?,
-            n_unpriced: row.count("n_unpriced")?,
-            n_estimated: row.count("n_estimated")?,
-            n_hits_exact: n_if(AnswerPath::Exact),
-            n_hits_semantic: n_if(AnswerPath::Semantic),
-            n_local: n_if(AnswerPath::Local),
-            n_attempts: row.count("attempts")?,
-            cost: money("cost_nano_usd")?,
-            baseline: money("baseline_nano_usd")?,
-            saved: Savings::by_path(path, money("saved_nano_usd")?, &rows::aside(row)?),
-            usage: rows::usage(row)?,
-            overhead_us: row.count("overhead_us")?,
+    Ok(SpendRow { at_ms: row.get("at_ms")?, names, sums: sums(row, ask.figures)? })
+}
+
+fn sums(row: &Row, figures: Figures) -> Result<Sums, StoreError> {
+    let money = |column| row.get::<i64>(column).map(NanoUsd::new);
+    let spent = Sums { n_calls: row.count("n_calls")?, cost: money("cost_nano_usd")?, ..Sums::default() };
+    match figures {
+        Figures::Spent => return Ok(spent),
+        Figures::All => {}
+    }
+    let aside = rows::aside(row)?;
+    Ok(Sums {
+        n_errors: row.count("n_errors")?,
+        n_unpriced: row.count("n_unpriced")?,
+        n_estimated: row.count("n_estimated")?,
+        n_hits_exact: row.count("n_exact")?,
+        n_hits_semantic: row.count("n_semantic")?,
+        n_local: row.count("n_local")?,
+        n_upstream: row.count("n_upstream")?,
+        n_attempts: row.count("attempts")?,
+        baseline: money("baseline_nano_usd")?,
+        saved: Savings {
+            exact: money("saved_exact")?,
+            semantic: money("saved_semantic")?,
+            local: money("saved_local")?,
+            route_down: money("saved_upstream")?,
+            compression: aside.compression_saved,
+            prefix_cache: aside.prefix_saved,
+            own_cost: aside.own_cost,
         },
+        usage: rows::usage(row)?,
+        overhead_us: row.count("overhead_us")?,
+        ..spent
     })
 }
 
@@ -261,7 +346,7 @@ mod tests {
     use super::*;
 
     fn ask(by: &[By], step: Step, from_ms: i64, to_ms: i64) -> SpendAsk {
-        SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter: Filter::default() }
+        SpendAsk { by: by.to_vec(), step, from_ms, to_ms, ..SpendAsk::default() }
     }
 
     fn sources(ask: &SpendAsk) -> Vec<Source> {

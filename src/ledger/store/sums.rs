@@ -5,6 +5,8 @@
 //!
 //! Invariants: a posting counts exactly when it began within the stretch.
 
+use std::collections::BTreeMap;
+
 use super::db::{Sql, Value};
 use super::derived::{MS_PER_HOUR, floor};
 use super::{Store, StoreError};
@@ -63,6 +65,57 @@ impl Store {
         Ok(NanoUsd::new(spent))
     }
 
+    /// What one account spent in each of the stretches between `edges_ms`, which rise and are an hour or more
+    /// apart. An account without a name is the team's.
+    pub(in crate::ledger) async fn burned(
+        &self,
+        team: &TeamName,
+        subject: &Subject,
+        edges_ms: &[i64],
+    ) -> Result<Vec<NanoUsd>, StoreError> {
+        let (Some(first), Some(last)) = (edges_ms.first(), edges_ms.last()) else { return Ok(Vec::new()) };
+        let hours = self.hours_of(team, subject, (floor(*first, MS_PER_HOUR), *last)).await?;
+        let mut burned = vec![0; edges_ms.len() - 1];
+        for (hour_ms, cost) in &hours {
+            let idx = edges_ms.partition_point(|edge| edge <= hour_ms);
+            if let Some(stretch) = idx.checked_sub(1).and_then(|idx| burned.get_mut(idx)) {
+                *stretch += cost;
+            }
+        }
+        // An hour that an edge cuts was given to the stretch that it begins in.
+        let ragged = edges_ms.iter().enumerate().filter(|(_, edge)| floor(**edge, MS_PER_HOUR) != **edge);
+        for (idx, edge) in ragged {
+            let hour_ms = floor(*edge, MS_PER_HOUR);
+            let Some(whole) = hours.get(&hour_ms) else { continue };
+            let span = Span { start_ms: hour_ms, end_ms: *edge };
+            let before = self.spent(team, &AccountId { subject: subject.clone(), span }).await?.get();
+            let after = whole - before;
+            if let Some(stretch) = idx.checked_sub(1).and_then(|idx| burned.get_mut(idx)) {
+                *stretch -= after;
+            }
+            if let Some(stretch) = burned.get_mut(idx) {
+                *stretch += after;
+            }
+        }
+        Ok(burned.into_iter().map(NanoUsd::new).collect())
+    }
+
+    /// Each hour is looked up by its whole key: a look through the hours would meet every key and every user.
+    async fn hours_of(
+        &self,
+        team: &TeamName,
+        subject: &Subject,
+        (from_ms, to_ms): (i64, i64),
+    ) -> Result<BTreeMap<i64, i64>, StoreError> {
+        let text = format!(
+            "WITH RECURSIVE hours(at_ms) AS (SELECT CAST($1 AS BIGINT) UNION ALL              SELECT at_ms + {MS_PER_HOUR} FROM hours WHERE at_ms + {MS_PER_HOUR} < $2)              SELECT hour_ms, cost_nano_usd AS cost FROM hours CROSS JOIN subject_hours              WHERE hour_ms = at_ms AND team = $3 AND kind = $4 AND name = $5"
+        );
+        let mut values = vec![Value::Int(from_ms), Value::Int(to_ms)];
+        values.extend([team.as_str(), subject.kind(), subject.name()].map(Value::from));
+        let found = self.db.fetch(Sql::new(text, values)).await?;
+        found.iter().map(|row| Ok((row.get("hour_ms")?, row.get("cost")?))).collect()
+    }
+
     /// What every account of a kind spent, those left out that spent nothing.
     pub(in crate::ledger) async fn spent_by(
         &self,
@@ -77,7 +130,7 @@ impl Store {
             Of::EachUser => "user",
         };
         let (whole, edges) = parts(span);
-        let mut found = std::collections::BTreeMap::new();
+        let mut found = BTreeMap::new();
         let text = format!(
             "SELECT name, CAST(SUM(cost_nano_usd) AS BIGINT) AS cost FROM subject_hours WHERE hour_ms >= $1 \
              AND hour_ms < $2 AND team = $3 AND kind = '{kind}' GROUP BY name"
@@ -138,7 +191,7 @@ impl Store {
         &self,
         text: &str,
         (team, span): (&TeamName, Span),
-        into: &mut std::collections::BTreeMap<String, i64>,
+        into: &mut BTreeMap<String, i64>,
     ) -> Result<(), StoreError> {
         let values = vec![Value::Int(span.start_ms), Value::Int(span.end_ms), Value::from(team.as_str())];
         for row in self.db.fetch(Sql::new(text.to_owned(), values)).await? {

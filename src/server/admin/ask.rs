@@ -152,7 +152,24 @@ pub(super) fn spend(mut given: Given) -> Result<(SpendAsk, Format)> {
     };
     let (filter, format) = (given.filter(), given.format()?);
     given.end(&format!("from, to, by, step, format, {FILTERS}"))?;
-    Ok((SpendAsk { by, step, from_ms, to_ms, filter }, format))
+    Ok((SpendAsk { by, step, from_ms, to_ms, filter, ..SpendAsk::default() }, format))
+}
+
+/// A window, and calls of one team or one route alone.
+pub(super) fn window(mut given: Given) -> Result<SpendAsk> {
+    let (from_ms, to_ms) = given.window()?;
+    let team = given.take("team").map(|team| TeamName::from(&team));
+    let route = given.take("route").map(|route| RouteName::from(&route));
+    given.end("from, to, team, route")?;
+    let filter = Filter { team, route, ..Filter::default() };
+    Ok(SpendAsk { filter, ..SpendAsk::over(&[], from_ms, to_ms) })
+}
+
+/// One team alone, or none named.
+pub(super) fn team(mut given: Given) -> Result<Option<TeamName>> {
+    let team = given.take("team").map(|team| TeamName::from(&team));
+    given.end("team")?;
+    Ok(team)
 }
 
 pub(super) fn latency(mut given: Given) -> Result<LatencyAsk> {

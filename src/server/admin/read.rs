@@ -15,6 +15,7 @@ use super::ask::{self, Format, Given};
 use super::{asking, respond, table, texts};
 use crate::error::{Blame, Error, Result};
 use crate::gateway::Gateway;
+use crate::server::parts::upstream_state;
 use crate::server::viewer::Viewer;
 use crate::team::CallId;
 
@@ -28,7 +29,7 @@ pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
 }
 
 /// The viewer and the parameters of a request without a body.
-fn question(gateway: &Gateway, request: Request) -> Result<(Viewer, Given)> {
+pub(super) fn question(gateway: &Gateway, request: Request) -> Result<(Viewer, Given)> {
     let (head, _) = request.into_parts();
     let viewer = asking(gateway, &head)?;
     Ok((viewer, Given::read(head.uri.query(), gateway.clock.now_ms())?))
@@ -120,20 +121,29 @@ pub(super) fn unknown_call(id: &str) -> Error {
     error
 }
 
+fn upstreams(gateway: &Gateway) -> Vec<Value> {
+    let live = gateway.live();
+    let state = |name: &str| upstream_state(gateway, &live, name).as_str();
+    let names = live.config.upstreams.keys();
+    names.map(|name| json!({"name": name, "state": state(name.as_str())})).collect()
+}
+
 pub(super) async fn health(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let answer = async {
         let (viewer, _) = question(&gateway, request)?;
         viewer.require_operator()?;
-        let parts = gateway.readiness().await;
         let fill = gateway.ledger.journal_fill();
         let journal = json!({
             "size_bytes": fill.size_bytes,
             "max_bytes": fill.max_bytes,
             "share": fill.size_bytes as f64 / fill.max_bytes as f64,
         });
-        Ok(
-            json!({"parts": parts, "rows_not_in_the_database": gateway.ledger.n_pending(), "journal": journal}),
-        )
+        Ok(json!({
+            "parts": gateway.readiness().await,
+            "upstreams": upstreams(&gateway),
+            "journal": journal,
+            "rows_not_in_the_database": gateway.ledger.n_pending(),
+        }))
     };
     respond(answer.await)
 }

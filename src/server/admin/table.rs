@@ -11,7 +11,7 @@ use crate::ledger::report::{SpendAsk, SpendRow, Step, Sums};
 use crate::money::NanoUsd;
 
 /// The columns of a sum.
-fn cells(sums: &Sums) -> Vec<(&'static str, Value)> {
+pub(super) fn cells(sums: &Sums) -> Vec<(&'static str, Value)> {
     let usd = |amount: NanoUsd| Value::from(amount.to_string());
     let saved = &sums.saved;
     vec![
@@ -22,6 +22,7 @@ fn cells(sums: &Sums) -> Vec<(&'static str, Value)> {
         ("n_hits_exact", json!(sums.n_hits_exact)),
         ("n_hits_semantic", json!(sums.n_hits_semantic)),
         ("n_local", json!(sums.n_local)),
+        ("n_upstream", json!(sums.n_upstream)),
         ("n_attempts", json!(sums.n_attempts)),
         ("cost_usd", usd(sums.cost)),
         ("baseline_usd", usd(sums.baseline)),
@@ -92,7 +93,9 @@ pub(super) fn call_object(entry: &Entry) -> Map<String, Value> {
         object.insert(new.to_owned(), usd(amount));
     }
     object.insert("saved_usd".to_owned(), usd(entry.saved()));
+    object.insert("saved_compression_usd".to_owned(), usd(Some(entry.aside.compression_saved)));
     object.insert("prefix_cache_discount_usd".to_owned(), usd(Some(entry.aside.prefix_saved)));
+    object.insert("own_cost_usd".to_owned(), usd(Some(entry.aside.own_cost)));
     object.insert("at".to_owned(), Value::from(time(entry.ts_ms)));
     object.insert("object".to_owned(), Value::from("call"));
     object

@@ -7,23 +7,20 @@
 
 use std::sync::Arc;
 
-use super::budgets::Standing;
 use super::range::{Ask, Grain, Span};
-use crate::admission::Team;
 use crate::gateway::{Gateway, Live};
-use crate::ledger::budget::{Budget, Of};
 use crate::ledger::entry::Entry;
 use crate::ledger::report::{
-    By, CallsAsk, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
+    By, CallsAsk, Figures, Filter, LatencyAsk, LatencyBy, LatencyRow, SpendAsk, SpendRow, Step, Sums,
 };
 use crate::ledger::text::CallText;
+use crate::money::NanoUsd;
+use crate::server::standing::{Standing, standings};
 use crate::server::viewer::Viewer;
-use crate::team::{CallId, RouteName, State, TeamName};
+use crate::team::{CallId, RouteName, TeamName};
 
 /// Calls on one page of the list.
 pub(super) const N_CALLS: u32 = 50;
-/// Keys or users told of a budget that each of them has.
-const N_SUBJECTS: usize = 3;
 /// Who was silent for longer is found by a link or by name; all names would cost a look at every sum.
 const N_DAYS_OF_NAMES: i64 = 7;
 
@@ -82,43 +79,43 @@ impl<'a> Book<'a> {
     }
 
     /// Sums a column of the range.
-    pub(super) async fn by_time(&self, by: &[By]) -> Read<Vec<SpendRow>> {
+    pub(super) async fn by_time(&self, by: &[By], figures: Figures) -> Read<Vec<SpendRow>> {
         let step = match self.span.grain {
             Grain::Hour => Step::Hour,
             Grain::Day => Step::Day,
         };
-        self.spend(by, step, self.span).await
+        self.spend((by, figures), step, self.span).await
     }
 
-    /// Sums an hour of the range's last days.
-    pub(super) async fn by_hour(&self, n_days: i64) -> Read<Vec<SpendRow>> {
-        self.spend(&[], Step::Hour, self.span.last_days(n_days)).await
+    /// Calls and cost an hour of the range's last days.
+    pub(super) async fn spent_by_hour(&self, n_days: i64) -> Read<Vec<SpendRow>> {
+        self.spend((&[], Figures::Spent), Step::Hour, self.span.last_days(n_days)).await
     }
 
     /// Sums of the whole range.
-    pub(super) async fn whole(&self, by: &[By]) -> Read<Vec<SpendRow>> {
-        self.spend(by, Step::Whole, self.span).await
+    pub(super) async fn whole(&self, by: &[By], figures: Figures) -> Read<Vec<SpendRow>> {
+        self.spend((by, figures), Step::Whole, self.span).await
     }
 
-    /// Sums of the range's last days.
-    pub(super) async fn whole_of_last(&self, n_days: i64, by: &[By]) -> Read<Vec<SpendRow>> {
-        self.spend(by, Step::Whole, self.span.last_days(n_days)).await
+    /// Calls and cost of the range's last days.
+    pub(super) async fn spent_of_last(&self, n_days: i64, by: &[By]) -> Read<Vec<SpendRow>> {
+        self.spend((by, Figures::Spent), Step::Whole, self.span.last_days(n_days)).await
     }
 
-    /// The sum of everything in a span of its own, with the page's filters.
-    pub(super) async fn total_in(&self, span: Span) -> Read<Sums> {
-        let rows = self.spend(&[], Step::Whole, span).await?;
+    /// All calls and their cost in a span of its own, with the page's filters.
+    pub(super) async fn spent_in(&self, span: Span) -> Read<Sums> {
+        let rows = self.spend((&[], Figures::Spent), Step::Whole, span).await?;
         Ok(sum(&rows))
     }
 
-    /// Sums a day in a span of its own, with the page's filters.
-    pub(super) async fn by_day(&self, span: Span) -> Read<Vec<SpendRow>> {
-        self.spend(&[], Step::Day, span).await
+    /// Calls and cost a day in a span of its own, with the page's filters.
+    pub(super) async fn spent_by_day(&self, span: Span) -> Read<Vec<SpendRow>> {
+        self.spend((&[], Figures::Spent), Step::Day, span).await
     }
 
-    async fn spend(&self, by: &[By], step: Step, span: Span) -> Read<Vec<SpendRow>> {
+    async fn spend(&self, (by, figures): (&[By], Figures), step: Step, span: Span) -> Read<Vec<SpendRow>> {
         let Span { from_ms, to_ms, .. } = span;
-        let ask = SpendAsk { by: by.to_vec(), step, from_ms, to_ms, filter: self.filter() };
+        let ask = SpendAsk { by: by.to_vec(), step, figures, from_ms, to_ms, filter: self.filter() };
         self.gateway.ledger.reports().spend(&ask).await.map_err(unread)
     }
 
@@ -126,7 +123,8 @@ impl<'a> Book<'a> {
     pub(super) async fn names(&self) -> Read<Vec<(String, String)>> {
         let filter = self.viewer.narrow(Filter::default());
         let Span { from_ms, to_ms, .. } = self.span.last_days(N_DAYS_OF_NAMES);
-        let ask = SpendAsk { filter, ..SpendAsk::over(&[By::Team, By::Route], from_ms, to_ms) };
+        let spent = SpendAsk::over(&[By::Team, By::Route], from_ms, to_ms);
+        let ask = SpendAsk { filter, figures: Figures::Spent, ..spent };
         let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
         let pair = |row: SpendRow| {
             let mut names = row.names.into_iter();
@@ -142,13 +140,21 @@ impl<'a> Book<'a> {
         self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
     }
 
-    /// How long the calls of each arm of a split took.
-    pub(super) async fn latency_of_arms(&self, split: &str) -> Read<Vec<LatencyRow>> {
+    /// How long all calls took, and those of each column of the range.
+    pub(super) async fn latency_by_time(&self) -> Read<(Option<LatencyRow>, Vec<LatencyRow>)> {
+        let by = match self.span.grain {
+            Grain::Hour => LatencyBy::Hour,
+            Grain::Day => LatencyBy::Day,
+        };
         let Span { from_ms, to_ms, .. } = self.span;
         let Filter { team, route, .. } = self.filter();
-        let (by, split) = (Some(LatencyBy::Arm), Some(split.to_owned()));
-        let ask = LatencyAsk { by, from_ms, to_ms, team, route, split };
-        self.gateway.ledger.reports().latency(&ask).await.map_err(unread)
+        let ask = LatencyAsk { by: Some(by), from_ms, to_ms, team, route, split: None };
+        self.gateway.ledger.reports().latency_with_whole(&ask).await.map_err(unread)
+    }
+
+    /// How long the calls of each arm took, by `split=arm`.
+    pub(super) async fn latency_of_arms(&self) -> Read<Vec<LatencyRow>> {
+        self.latency(Some(LatencyBy::SplitArm)).await
     }
 
     /// One page of calls, and whether there is another one behind it.
@@ -184,38 +190,18 @@ impl<'a> Book<'a> {
         self.live.key_ring().teams().any(|known| known.name == *team && known.text.is_some())
     }
 
-    /// How the budgets of the page's team, or of all teams, stand. Of a budget that each key or each user has
-    /// for itself, the dearest of them are told.
+    /// How the budgets of the page's team, or of all teams, stand.
     pub(super) async fn budgets(&self) -> Read<Vec<Standing>> {
-        let ring = self.live.key_ring();
-        let is_asked = |name: &TeamName| self.team().is_none_or(|only| name == only);
-        let mut standings = Vec::new();
-        let counts = |team: &Team| team.term.state(self.now_ms) == State::Good;
-        let teams = ring.teams().filter(|team| counts(team) && is_asked(&team.name));
-        for team in teams.filter(|team| self.viewer.may_see(&team.name)) {
-            for budget in team.budgets.iter() {
-                for name in self.subjects(&team.name, budget).await? {
-                    let (gateway, now_ms) = (self.gateway, self.now_ms);
-                    standings.push(Standing::read(gateway, &team.name, budget, &name, now_ms).await);
-                }
-            }
-        }
-        Ok(standings)
+        standings(self.gateway, self.viewer, self.team(), self.now_ms).await.map_err(unread)
     }
 
-    /// Whose balances of a budget are worth telling.
-    async fn subjects(&self, team: &TeamName, budget: &Budget) -> Read<Vec<String>> {
-        let by = match budget.of {
-            Of::Team => return Ok(vec![String::new()]),
-            Of::EachKey => By::Key,
-            Of::EachUser => By::User,
-        };
-        let span = budget.calendar().span(self.now_ms);
-        let filter = Filter { team: Some(team.clone()), ..Filter::default() };
-        let ask = SpendAsk { filter, ..SpendAsk::over(&[by], span.start_ms, span.end_ms) };
-        let rows = self.gateway.ledger.reports().spend(&ask).await.map_err(unread)?;
-        let names = rows.into_iter().filter_map(|row| row.names.into_iter().next());
-        Ok(names.filter(|name| !name.is_empty()).take(N_SUBJECTS).collect())
+    /// What was spent of a budget in each of its hours or days.
+    pub(super) async fn burned(&self, standing: &Standing) -> Read<Vec<NanoUsd>> {
+        if !self.viewer.may_see(&standing.team) {
+            return Ok(Vec::new());
+        }
+        let (reports, edges_ms) = (self.gateway.ledger.reports(), standing.edges_ms());
+        reports.burned(&standing.team, &standing.subject(), &edges_ms).await.map_err(unread)
     }
 }
 

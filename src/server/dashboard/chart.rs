@@ -173,7 +173,7 @@ impl Chart<'_> {
                 summary { "Show as table" }
                 div.scroll { table {
                     thead { tr {
-                        th scope="col" { "Time (UTC)" }
+                        th scope="col" { "Time" }
                         @for series in &self.series { th.n scope="col" data-tone=(series.tone.class()) { (series.name) } }
                         @if has_total { th.n scope="col" data-tone="total" { "Total" } }
                     } }

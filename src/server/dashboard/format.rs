@@ -177,6 +177,12 @@ pub(crate) fn time(ts_ms: i64, how: &str) -> String {
     moment.to_zoned(TimeZone::UTC).strftime(how).to_string()
 }
 
+/// The same by the clocks of a time zone; UTC where nobody knows its name.
+pub(crate) fn time_in(zone: &str, ts_ms: i64, how: &str) -> String {
+    let Ok(moment) = Timestamp::from_millisecond(ts_ms) else { return NOTHING.to_owned() };
+    moment.to_zoned(TimeZone::get(zone).unwrap_or(TimeZone::UTC)).strftime(how).to_string()
+}
+
 /// `3 Nov 2026, 14:05:09`.
 pub(crate) fn moment(ts_ms: i64) -> String {
     time(ts_ms, "%-d %b %Y, %H:%M:%S")

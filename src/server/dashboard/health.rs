@@ -10,10 +10,15 @@ use super::format::{self, NOTHING, Unit, share, usd};
 use super::parts::{Tile, card, tiles};
 use super::series::{self, by_column, n_calls, percent_of_calls};
 use crate::gateway::Part;
-use crate::ledger::report::{By, SpendRow, Sums};
+use crate::ledger::report::{By, Figures, SpendRow, Sums};
+use crate::server::parts::{UpstreamState, upstream_state};
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let (rows, by_upstream) = tokio::try_join!(book.by_time(&[By::Outcome]), book.whole(&[By::Upstream]))?;
+    let (by_outcome, rows, by_upstream) = tokio::try_join!(
+        book.by_time(&[By::Outcome], Figures::Spent),
+        book.by_time(&[], Figures::All),
+        book.whole(&[By::Upstream], Figures::All),
+    )?;
     let parts = book.gateway.readiness().await;
     let total = sum(&rows);
     let sums = by_column(&book.span, &rows);
@@ -24,7 +29,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         (card("Upstreams", "", &upstream_table(book, &by_upstream)))
         @if total.n_calls > 0 {
             div.halves {
-                (outcomes_chart(book, &rows, &columns))
+                (outcomes_chart(book, &by_outcome, &columns))
                 (sureness_chart(&sums, &columns))
             }
         }
@@ -102,25 +107,20 @@ fn parts_table(parts: &[Part]) -> Markup {
 fn upstream_table(book: &Book<'_>, rows: &[SpendRow]) -> Markup {
     let called = grouped(rows, 0, n_calls);
     let live = &book.live;
-    let tripped = book.gateway.tripped(live);
     let configured: Vec<String> = live.config.upstreams.keys().map(ToString::to_string).collect();
     let gone =
         called.iter().map(|(name, _)| name).filter(|name| !name.is_empty() && !configured.contains(name));
     let names: Vec<&String> = configured.iter().chain(gone).collect();
     let state = |name: &str| {
-        let is = |mut names: Box<dyn Iterator<Item = &crate::team::UpstreamName> + '_>| {
-            names.any(|one| one.as_str() == name)
-        };
-        if tripped.iter().any(|one| one.as_str() == name) {
-            html! { span.pill.bad title="It failed repeatedly and is left alone for a moment." { "breaker open" } }
-        } else if live.not_loaded().any(|(one, _)| one.as_str() == name) {
-            html! { span.pill.bad { "not loaded" } }
-        } else if is(Box::new(live.upstreams())) {
-            html! { span.pill.good { "breaker closed" } }
-        } else if is(Box::new(live.config.upstreams.keys())) {
-            html! { span.pill title="Its key is not set." { "off" } }
-        } else {
-            html! { span.pill { "not configured" } }
+        let state = upstream_state(book.gateway, live, name);
+        match state {
+            UpstreamState::Closed => html! { span.pill.good { (state.as_str()) } },
+            UpstreamState::Open => {
+                html! { span.pill.bad title="It failed repeatedly and is left alone for a moment." { (state.as_str()) } }
+            }
+            UpstreamState::NotLoaded => html! { span.pill.bad { (state.as_str()) } },
+            UpstreamState::Off => html! { span.pill title="Its key is not set." { (state.as_str()) } },
+            UpstreamState::NotConfigured => html! { span.pill { (state.as_str()) } },
         }
     };
     html! {

@@ -3,25 +3,27 @@
 use maud::{Markup, html};
 
 use super::book::{Book, Read, sum};
-use super::budgets::{Outlook, Standing};
 use super::chart::{Bar, Chart, Column, Look, Series, Tone, meter, ranking, sparkline};
 use super::format::{self, Unit, duration, share, usd};
 use super::parts::{Tile, card, change, no_calls, tiles};
-use super::range::{Preset, Range, Span};
+use super::range::{Grain, Preset, Range, Span};
 use super::series::{self, by_column, cost, n_calls, n_hits, percent_of_calls, steady};
 use super::teams::budget_table;
 use crate::ledger::budget::{Of, Window};
-use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
+use crate::ledger::report::{self, By, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
+use crate::server::standing::{Outlook, Standing};
 
 /// What the page reads.
 struct Figures {
-    /// By team or route, and by what answered.
+    /// All sums, by column.
     rows: Vec<SpendRow>,
+    /// Calls and cost by team or route.
+    spent: Vec<SpendRow>,
     before: Sums,
-    /// This month, and yesterday where that was in another.
+    /// Calls and cost of this month, and of yesterday where that was in another.
     by_day: Vec<SpendRow>,
-    latency: Vec<LatencyRow>,
+    latency: Option<LatencyRow>,
     latency_by_time: Vec<LatencyRow>,
     budgets: Vec<Standing>,
 }
@@ -29,18 +31,17 @@ struct Figures {
 impl Figures {
     async fn read(book: &Book<'_>) -> Read<Self> {
         // Who sees one team only is better served by its routes.
-        let by = [if book.team().is_some() { By::Route } else { By::Team }, By::Path];
-        let month = Range::Preset(Preset::Month).span(book.now_ms);
-        let recent = Span { from_ms: month.from_ms.min(month.to_ms - 2 * DAY_MS), ..month };
-        let (rows, before, by_day, latency, latency_by_time, budgets) = tokio::try_join!(
-            book.by_time(&by),
-            book.total_in(book.span.before()),
-            book.by_day(recent),
-            book.latency(None),
-            book.latency(Some(book.latency_step())),
+        let by = [if book.team().is_some() { By::Route } else { By::Team }];
+        let (rows, spent, before, by_day, (latency, latency_by_time), budgets) = tokio::try_join!(
+            book.by_time(&[], report::Figures::All),
+            book.by_time(&by, report::Figures::Spent),
+            book.spent_in(book.span.before()),
+            recent_days(book),
+            book.latency_by_time(),
             book.budgets(),
         )?;
-        Ok(Self { rows, before, by_day, latency, latency_by_time, budgets })
+        let by_day = by_day.unwrap_or_else(|| rows.clone());
+        Ok(Self { rows, spent, before, by_day, latency, latency_by_time, budgets })
     }
 
     /// What was spent on the day that began so many days before today.
@@ -53,13 +54,16 @@ impl Figures {
         let Span { from_ms, .. } = Range::Preset(Preset::Month).span(book.now_ms);
         self.by_day.iter().filter(|row| row.at_ms >= from_ms).map(|row| row.sums.cost).sum()
     }
+}
 
-    /// By what answered, whoever asked.
-    fn by_path(&self) -> Vec<SpendRow> {
-        let path =
-            |row: &SpendRow| SpendRow { names: row.names.iter().skip(1).cloned().collect(), ..row.clone() };
-        self.rows.iter().map(path).collect()
-    }
+/// This month by day, and yesterday where that was in another; nothing where the range's own days have them.
+async fn recent_days(book: &Book<'_>) -> Read<Option<Vec<SpendRow>>> {
+    let month = Range::Preset(Preset::Month).span(book.now_ms);
+    let recent = Span { from_ms: month.from_ms.min(month.to_ms - 2 * DAY_MS), grain: Grain::Day, ..month };
+    let has_them = book.span.grain == Grain::Day
+        && book.span.from_ms <= recent.from_ms
+        && recent.to_ms <= book.span.to_ms;
+    if has_them { Ok(None) } else { book.spent_by_day(recent).await.map(Some) }
 }
 
 const DAY_MS: i64 = 86_400_000;
@@ -76,7 +80,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
             div.wide { (spend_chart(book, &figures, &names)) }
             div.halves {
                 (savings_card(&total))
-                (answers_chart(book, &figures, &names))
+                (answers_chart(&columns, &names))
             }
             div.halves {
                 (rates_chart(&columns, &names))
@@ -99,12 +103,11 @@ fn spent_today(book: &Book<'_>, figures: &Figures, columns: &[Sums]) -> Tile<'st
 
 fn spent_this_month(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
     let spent = figures.spent_this_month(book);
-    let is_monthly = |standing: &&Standing| standing.per == Window::Month && standing.of == Of::Team;
+    let is_monthly =
+        |standing: &&Standing| standing.budget.per == Window::Month && standing.budget.of == Of::Team;
     let monthly: Vec<Standing> = figures.budgets.iter().filter(is_monthly).cloned().collect();
-    let limit: NanoUsd =
-        monthly.iter().map(|standing| standing.limit).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
-    let used: NanoUsd =
-        monthly.iter().map(|standing| standing.used).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
+    let limit: NanoUsd = monthly.iter().map(Standing::limit).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
+    let used: NanoUsd = monthly.iter().map(Standing::used).fold(NanoUsd::ZERO, NanoUsd::saturating_add);
     Tile {
         label: "Spend this month",
         value: usd(spent),
@@ -132,8 +135,8 @@ fn outlook(budgets: &[Standing], now_ms: i64) -> Markup {
     html! {
         @match (used_up.as_slice(), soonest) {
             ([], None) => "lasts at this pace",
-            ([], Some((at_ms, standing))) => span.change.bad { (standing.owner) " runs out on " (format::time(at_ms, "%-d %b")) },
-            ([one], _) => span.change.bad { (one.owner) " is used up" },
+            ([], Some((at_ms, standing))) => span.change.bad { (standing.owner()) " runs out on " (format::time(at_ms, "%-d %b")) },
+            ([one], _) => span.change.bad { (one.owner()) " is used up" },
             (several, _) => span.change.bad { (several.len()) " budgets are used up" },
         }
     }
@@ -184,7 +187,7 @@ fn hits(total: &Sums, columns: &[Sums]) -> Tile<'static> {
 }
 
 fn slowest(book: &Book<'_>, figures: &Figures) -> Tile<'static> {
-    let all = figures.latency.first();
+    let all = figures.latency.as_ref();
     let values = steady(values_at(book, &figures.latency_by_time, |row| row.p95_ms).into_iter());
     Tile {
         label: "p95 latency",
@@ -213,7 +216,7 @@ fn spend_chart(book: &Book<'_>, figures: &Figures, columns: &[Column]) -> Markup
         about: "What was charged by upstreams and by our own machines.",
         unit: Unit::Usd,
         columns,
-        series: series::greatest(&book.span, &figures.rows, cost),
+        series: series::greatest(&book.span, &figures.spent, cost),
     };
     chart.stacked()
 }
@@ -250,14 +253,14 @@ fn savings_card(total: &Sums) -> Markup {
     card("Net savings by cause", "What the baseline model would have cost more.", &body)
 }
 
-fn answers_chart(book: &Book<'_>, figures: &Figures, columns: &[Column]) -> Markup {
+fn answers_chart(sums: &[Sums], columns: &[Column]) -> Markup {
     let chart = Chart {
         id: "answers",
         title: "Requests by what answered",
         about: "Caches and local models cost next to nothing.",
         unit: Unit::Count,
         columns,
-        series: series::known(&book.span, &figures.by_path(), &series::PATHS, n_calls),
+        series: series::by_path(sums),
     };
     chart.stacked()
 }
@@ -311,13 +314,4 @@ fn budgets_card(book: &Book<'_>, budgets: &[Standing]) -> Markup {
     html! { @if !budgets.is_empty() {
         (card("Budgets", "What is held for open calls counts as used. The forecast is this window's average so far.", &budget_table(book, budgets)))
     } }
-}
-
-impl Book<'_> {
-    fn latency_step(&self) -> LatencyBy {
-        match self.span.grain {
-            super::range::Grain::Hour => LatencyBy::Hour,
-            super::range::Grain::Day => LatencyBy::Day,
-        }
-    }
 }

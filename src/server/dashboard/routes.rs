@@ -9,13 +9,13 @@ use super::parts::{card, no_calls};
 use super::series::{self, cost, n_calls, n_hits};
 use super::shell::Page;
 use super::teams::link;
-use crate::ledger::report::{By, LatencyBy, LatencyRow, SpendRow, Sums};
+use crate::ledger::report::{By, Figures, LatencyBy, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     let (by_route, rows, latency) = tokio::try_join!(
-        book.by_time(&[By::Route]),
-        book.whole(&[By::Route, By::Tier, By::Model, By::Upstream]),
+        book.by_time(&[By::Route], Figures::Spent),
+        book.whole(&[By::Route, By::Tier, By::Model, By::Upstream], Figures::All),
         book.latency(Some(LatencyBy::Route)),
     )?;
     if by_route.is_empty() {
@@ -30,13 +30,13 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
         columns: &columns,
         series: series::greatest(&book.span, &by_route, cost),
     };
-    let n_unpriced = sum(&by_route).n_unpriced;
+    let n_unpriced = sum(&rows).n_unpriced;
     Ok(html! {
         @if n_unpriced > 0 {
             p.notice { (format::grouped(n_unpriced)) " calls have no known price and are in no sum. Add their models to prices.toml." }
         }
         div.wide { (chart.stacked()) }
-        (card("Routes", "", &route_table(book, &by_route, &latency)))
+        (card("Routes", "", &route_table(book, &rows, &latency)))
         (tiers_card(&rows))
         (card("Models", "Quality stands here as soon as it is metered; until then a cheaper model is only cheaper.", &cost_table("Model", &rows, 2)))
         (card("Upstreams", "", &cost_table("Upstream", &rows, 3)))

@@ -80,14 +80,28 @@ fn bars(label: &str, tone: Tone, values: Vec<f64>) -> Series {
     Series { name: label.to_owned(), tone, look: Look::Line, values }
 }
 
-/// How answers are told apart, each in its tone.
-pub(super) const PATHS: [(&str, &str, Tone); 5] = [
-    ("upstream", "Upstream", Tone::Nth(0)),
-    ("local", "Local model", Tone::Nth(1)),
-    ("exact", "Exact cache", Tone::Nth(2)),
-    ("semantic", "Semantic cache", Tone::Nth(4)),
-    ("none", "Not answered", Tone::Rest),
-];
+/// A label, its tone, and how many calls are meant.
+type Answered = (&'static str, Tone, fn(&Sums) -> u64);
+
+/// Calls by what answered them, each in its tone; what answered none is left out.
+pub(super) fn by_path(columns: &[Sums]) -> Vec<Series> {
+    let paths: [Answered; 5] = [
+        ("Upstream", Tone::Nth(0), |sums| sums.n_upstream),
+        ("Local model", Tone::Nth(1), |sums| sums.n_local),
+        ("Exact cache", Tone::Nth(2), |sums| sums.n_hits_exact),
+        ("Semantic cache", Tone::Nth(4), |sums| sums.n_hits_semantic),
+        ("Not answered", Tone::Rest, n_unanswered),
+    ];
+    let one =
+        |(label, tone, n): Answered| bars(label, tone, columns.iter().map(|sums| n(sums) as f64).collect());
+    let is_some = |series: &Series| series.values.iter().any(|value| value.is_some_and(|n| n > 0.0));
+    paths.into_iter().map(one).filter(is_some).collect()
+}
+
+fn n_unanswered(sums: &Sums) -> u64 {
+    let n_answered = sums.n_upstream + sums.n_local + n_hits(sums);
+    sums.n_calls.saturating_sub(n_answered)
+}
 
 /// What the cache said, each in its tone.
 pub(super) const CACHE: [(&str, &str, Tone); 4] = [
@@ -183,11 +197,24 @@ mod tests {
 
     #[test]
     fn known_names_keep_their_order_and_tone() {
-        let series = known(&SPAN, &[row(1, "exact", 1), row(2, "upstream", 9)], &PATHS, n_calls);
+        let series = known(&SPAN, &[row(1, "hit-exact", 1), row(2, "miss", 9)], &CACHE, n_calls);
 
         let found: Vec<(&str, Tone)> =
             series.iter().map(|series| (series.name.as_str(), series.tone)).collect();
-        assert_eq!(found, [("Upstream", Tone::Nth(0)), ("Exact cache", Tone::Nth(2))]);
+        assert_eq!(found, [("Exact hit", Tone::Nth(2)), ("Miss", Tone::Nth(0))]);
+    }
+
+    #[test]
+    fn every_call_is_in_the_series_of_what_answered_it() {
+        let day = Sums { n_calls: 9, n_upstream: 4, n_hits_exact: 2, n_hits_semantic: 1, ..Sums::default() };
+
+        let series = by_path(&[day, Sums::default()]);
+
+        let found: Vec<(&str, Option<f64>)> =
+            series.iter().map(|series| (series.name.as_str(), series.values[0])).collect();
+        let expected =
+            [("Upstream", 4.0), ("Exact cache", 2.0), ("Semantic cache", 1.0), ("Not answered", 2.0)];
+        assert_eq!(found, expected.map(|(name, n)| (name, Some(n))));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //!
 //! Judges no winner: figures stand side by side, and chance is not taken out of them.
 
-use futures_util::future::try_join_all;
 use maud::{Markup, html};
 
 use super::book::{Book, Read, grouped};
@@ -10,7 +9,7 @@ use super::chart::{Bar, Chart, Segment, Tone, ranking, share_bar};
 use super::format::{self, NOTHING, Unit, duration, name, share, usd};
 use super::parts::{card, empty, no_calls};
 use super::series::{self, cost, n_calls, n_hits};
-use crate::ledger::report::{By, LatencyRow, SpendRow, Sums};
+use crate::ledger::report::{By, Figures, LatencyRow, SpendRow, Sums};
 use crate::money::NanoUsd;
 
 const EXAMPLE: &str = "[[split]]
@@ -19,21 +18,29 @@ route = \"auto\"
 unit = \"header:x-stiver-user\"
 arms = [ { name = \"control\", share = 9000 }, { name = \"lower-bar\", share = 1000, ladder = { small = 0.50 } } ]";
 
-/// A split with its rows by time and arm.
+/// A split and what its arms came to.
 struct Split {
     name: String,
     whole: Sums,
+    /// All sums by arm.
     rows: Vec<SpendRow>,
+    /// Calls and cost by time and arm.
+    spent: Vec<SpendRow>,
     latency: Vec<LatencyRow>,
 }
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let rows = book.by_time(&[By::Split, By::Arm]).await?;
+    let (rows, spent, latency) = tokio::try_join!(
+        book.whole(&[By::Split, By::Arm], Figures::All),
+        book.by_time(&[By::Split, By::Arm], Figures::Spent),
+        book.latency_of_arms(),
+    )?;
     if rows.is_empty() {
         return Ok(no_calls(book));
     }
     let named = grouped(&rows, 0, n_calls).into_iter().filter(|(split, _)| !split.is_empty());
-    let splits = try_join_all(named.map(|(name, whole)| read(book, &rows, name, whole))).await?;
+    let splits: Vec<Split> =
+        named.map(|(name, whole)| Split::of(name, whole, (&rows, &spent), &latency)).collect();
     let idle = idle(book, &splits);
     if splits.is_empty() && idle.is_empty() {
         return Ok(nothing());
@@ -64,13 +71,24 @@ fn planned(book: &Book<'_>, split: &str, arm: &str) -> String {
     share.map_or(NOTHING.to_owned(), |arm| format::percent(f64::from(arm.share), 10_000.0))
 }
 
-async fn read(book: &Book<'_>, rows: &[SpendRow], name: String, whole: Sums) -> Read<Split> {
-    let latency = book.latency_of_arms(&name).await?;
-    let rows = rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect();
-    Ok(Split { name, whole, rows, latency })
-}
-
 impl Split {
+    fn of(
+        name: String,
+        whole: Sums,
+        (rows, spent): (&[SpendRow], &[SpendRow]),
+        latency: &[LatencyRow],
+    ) -> Self {
+        let own = |rows: &[SpendRow]| -> Vec<SpendRow> {
+            rows.iter().filter(|row| row.names.first() == Some(&name)).cloned().collect()
+        };
+        let of_arm = |row: &LatencyRow| {
+            let arm = row.name.strip_prefix(name.as_str())?.strip_prefix('=')?;
+            Some(LatencyRow { name: arm.to_owned(), ..row.clone() })
+        };
+        let latency = latency.iter().filter_map(of_arm).collect();
+        Self { whole, rows: own(rows), spent: own(spent), latency, name }
+    }
+
     /// In the order of names, so that an arm keeps its place and its colour while shares change.
     fn arms(&self) -> Vec<(String, Sums)> {
         let mut arms = grouped(&self.rows, 1, n_calls);
@@ -83,7 +101,7 @@ fn cost_chart(book: &Book<'_>, id: &str, split: &Split) -> Markup {
     let columns = book.span.columns();
     let line = |(idx, (arm, _)): (usize, (String, Sums))| {
         let rows: Vec<SpendRow> =
-            split.rows.iter().filter(|row| row.names.get(1) == Some(&arm)).cloned().collect();
+            split.spent.iter().filter(|row| row.names.get(1) == Some(&arm)).cloned().collect();
         let sums = series::by_column(&book.span, &rows);
         series::line(&sums, name(&arm), Tone::Nth(idx), |sums| {
             (sums.n_calls > 0).then(|| cost(sums) / n_calls(sums))

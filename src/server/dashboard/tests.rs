@@ -1,7 +1,7 @@
 //! The rules of the pages that only their sources can break.
 
 const SOURCES: [(&str, &str); 17] = [
-    ("budgets", include_str!("budgets.rs")),
+    ("burn", include_str!("burn.rs")),
     ("cache", include_str!("cache.rs")),
     ("call", include_str!("call.rs")),
     ("calls", include_str!("calls.rs")),

@@ -4,6 +4,8 @@
 //!
 //! Invariants: slot `i` owns the `i`-th run of `n_dims` floats; all runs have length 1.
 
+use bytes::Bytes;
+
 use super::super::{EntryId, IndexEntry, Neighbour, Wanted};
 
 /// Wide enough for the compiler to keep the sums in vector registers.
@@ -52,6 +54,10 @@ impl Partition {
     /// The age of every entry and where it stands.
     pub(super) fn ages(&self) -> impl Iterator<Item = (u64, usize)> {
         self.slots.iter().enumerate().map(|(idx, slot)| (slot.age, idx))
+    }
+
+    pub(super) fn answers(&self) -> impl Iterator<Item = (EntryId, &Bytes)> {
+        self.slots.iter().map(|slot| (slot.entry.id, &slot.entry.answer))
     }
 
     /// The entry with its vector put back.

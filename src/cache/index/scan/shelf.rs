@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
+
 use super::super::log::{Record, upsert_bytes};
 use super::super::{EntryId, IndexEntry, IndexError, Neighbour, Wanted};
 use super::partition::Partition;
@@ -109,6 +111,11 @@ impl Shelf {
         let Some(partition) = self.partitions.get(wanted.scope) else { return Ok(Vec::new()) };
         check_dims(partition.n_dims(), wanted.vector.len())?;
         Ok(partition.nearest(wanted))
+    }
+
+    /// Every answer, by the name of its entry.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (EntryId, &Bytes)> {
+        self.partitions.values().flat_map(Partition::answers)
     }
 
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = IndexEntry> {
