@@ -41,7 +41,7 @@ pub struct LedgerConfig {
     /// `{ fail_open_usd = 5 }` that each replica may spend per team and window; default `refuse`.
     pub when_shared_store_is_away: WhenAway,
     /// Ended calls that `shared.redis_url` has not been told of, at which no further call of a team with budgets is
-    /// let in; default 50000.
+    /// let in, at least 1; default 50000, about 35 MB of memory.
     pub max_unsettled_calls: usize,
     /// Where a warning goes when a soft budget is passed, an http(s) address; a team's own goes first. Default: none.
     pub webhook: Option<SecretString>,
