@@ -127,7 +127,7 @@ fn main() -> Result<(), Failure> {
     let mut keys = Vec::with_capacity(N_KEYS);
     for nth in 0..N_KEYS {
         let new = NewKey {
-            name: format!("key {nth, budgets: None }"),
+            name: format!("key {nth}"),
             team: TeamName::from("search"),
             routes: None,
             expires_ms: None,
