@@ -29,7 +29,7 @@ pub(super) fn run(config: &Config) -> Done {
     }
     println!("keys       {} in the file, others in the database", config.keys.len());
     if config.keys.is_empty() && config.teams.is_empty() && !config.server.listen.ip().is_loopback() {
-        println!("note       without a key in the database this address is refused at the start");
+        println!("note       without a key or a team in the database this address is refused at the start");
     }
     Ok(())
 }

@@ -102,6 +102,17 @@ async fn a_team_is_made_changed_ended_and_revoked_and_each_counts_at_once() {
         "{}",
         revoked.text()
     );
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_revoked_team_keeps_its_name_and_its_past_and_is_changed_no_more() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&toml(&fake)).await;
+    let key = made(&gateway, &json!({"name": "search"})).await;
+    assert_eq!(ask(&gateway, &key, &chat("gpt-4o", "Hello")).await.status, 200);
+    done(&gateway, Method::DELETE, "teams/search", &json!({})).await;
+
     assert_eq!(tried(&gateway, Method::DELETE, "teams/search", &json!({})).await.status, 200, "as wished");
     for (method, path, body, status) in [
         (Method::PUT, "teams/search", json!({}), 400),
@@ -118,7 +129,7 @@ async fn a_team_is_made_changed_ended_and_revoked_and_each_counts_at_once() {
     let spent = read(&gateway, "spend?to=2025-10-16&by=team").await;
     assert_eq!(
         (&spent["data"][0]["team"], &spent["data"][0]["n_calls"]),
-        (&json!("search"), &json!(5)),
+        (&json!("search"), &json!(1)),
         "{spent}"
     );
     gateway.finish().await;
