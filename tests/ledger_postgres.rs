@@ -20,7 +20,7 @@ use stiver::ledger::budget::Subject;
 use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
 use stiver::ledger::keys::NewKey;
 use stiver::ledger::report::{
-    By, CallsAsk, Figures, Filter, LatencyAsk, LatencyBy, SpendAsk, SpendRow, Step,
+    By, CallsAsk, Figures, Filter, LatencyAsk, LatencyBy, Reports, SpendAsk, SpendRow, Step,
 };
 use stiver::ledger::text::CallText;
 use stiver::ledger::{HoldAsk, Ledger, LedgerConfig};
@@ -277,31 +277,8 @@ async fn check_burned(ledger: &Ledger, entries: &[Entry], place: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells() {
-    let all = entries(1_500);
-    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let sqlite = open(here.path(), None).await;
-    for entry in &all {
-        sqlite.record(entry.clone()).unwrap();
-    }
-    sqlite.flushed().await;
-    check_spend(&sqlite, &all, "SQLite").await;
-    check_burned(&sqlite, &all, "SQLite").await;
-
-    let Some(server) = PostgresServer::start().await else { return sqlite.close().await.unwrap() };
-    let postgres = open(there.path(), Some(&server.database().await)).await;
-    for entry in &all {
-        postgres.record(entry.clone()).unwrap();
-    }
-    postgres.flushed().await;
-    check_spend(&postgres, &all, "Postgres").await;
-    check_burned(&postgres, &all, "Postgres").await;
-
-    let (ours, theirs) = (sqlite.reports(), postgres.reports());
-    for ask in spend_asks() {
-        assert_eq!(ours.spend(&ask).await.unwrap(), theirs.spend(&ask).await.unwrap(), "{ask:?}");
-    }
+/// Both databases tell the same of how long calls took, apart and together.
+async fn check_latency(ours: &Reports, theirs: &Reports) {
     let whole_days = (
         NOW_MS - NOW_MS.rem_euclid(24 * MS_PER_HOUR) - SPAN_MS,
         NOW_MS - NOW_MS.rem_euclid(24 * MS_PER_HOUR),
@@ -327,6 +304,34 @@ async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells
             assert_eq!(both, (whole.first().cloned(), rows), "{ask:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_tell_the_same_of_the_same_calls_and_what_adding_up_tells() {
+    let all = entries(1_500);
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sqlite = open(here.path(), None).await;
+    for entry in &all {
+        sqlite.record(entry.clone()).unwrap();
+    }
+    sqlite.flushed().await;
+    check_spend(&sqlite, &all, "SQLite").await;
+    check_burned(&sqlite, &all, "SQLite").await;
+
+    let Some(server) = PostgresServer::start().await else { return sqlite.close().await.unwrap() };
+    let postgres = open(there.path(), Some(&server.database().await)).await;
+    for entry in &all {
+        postgres.record(entry.clone()).unwrap();
+    }
+    postgres.flushed().await;
+    check_spend(&postgres, &all, "Postgres").await;
+    check_burned(&postgres, &all, "Postgres").await;
+
+    let (ours, theirs) = (sqlite.reports(), postgres.reports());
+    for ask in spend_asks() {
+        assert_eq!(ours.spend(&ask).await.unwrap(), theirs.spend(&ask).await.unwrap(), "{ask:?}");
+    }
+    check_latency(&ours, &theirs).await;
     for filter in filters() {
         for text in [None, Some("USER3"), Some("%"), Some("tag1")] {
             let text = text.map(str::to_owned);
