@@ -18,6 +18,7 @@ pub mod guard;
 pub mod index;
 pub mod policy;
 mod question;
+pub mod risk;
 mod semantic;
 pub mod stats;
 pub mod store;
