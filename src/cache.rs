@@ -22,6 +22,7 @@ pub mod risk;
 mod semantic;
 pub mod stats;
 pub mod store;
+pub mod trial;
 
 pub use answer::{StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};

@@ -82,6 +82,8 @@ const RULES: &[Rule] = &[
 
 const SHOWN: &[&str] = &[
     "admission",
+    "cache::risk",
+    "cache::trial",
     "ledger::budget",
     "ledger::entry",
     "ledger::keys",

@@ -29,8 +29,12 @@ use account::Account;
 use bar::{Aim, Bar};
 use model::Model;
 
-/// The part of the income that wrong answers may take; the rest pays for fewer audits.
+/// The part of the income that wrong answers may take; the rest pays for fewer audits. Where hits are
+/// few, so are audits, and there is nothing to save.
 const SPENT_SHARE: f64 = 0.5;
+const SPENT_SHARE_OF_FEW: f64 = 0.95;
+/// Hits a request from which on they are not few.
+const MANY_HITS: f64 = 0.1;
 /// What lies in the account beyond its reserve is spent over so many requests.
 const SPENT_OVER_REQUESTS: f64 = 4_000.0;
 /// An answer is audited at least this many times as often as it is thought wrong.
@@ -177,7 +181,7 @@ impl Risk {
         Self {
             version: STATE_VERSION,
             promise: config.promise(),
-            pool: Model::trained(),
+            pool: Model::first(),
             scopes: BTreeMap::new(),
         }
     }
@@ -209,6 +213,13 @@ impl Risk {
 
     pub fn standing(&self, scope: &Scope) -> Option<Standing> {
         self.scopes.get(scope).map(Control::standing)
+    }
+
+    /// Wrong answers a request, at most, over all scopes: the sum of what each can prove.
+    pub fn false_hit_rate_upper(&self) -> f64 {
+        let accounts = || self.scopes.values().map(|control| &control.account);
+        let n_requests: u64 = accounts().map(Account::n_requests).sum();
+        accounts().map(Account::bound).sum::<f64>() / n_requests.max(1) as f64
     }
 
     pub fn to_json(&self) -> Result<Vec<u8>, StateError> {
@@ -270,6 +281,7 @@ impl Control {
             Err(refusal) => (Verdict::Refuse(refusal), 1.0),
         };
         if let Verdict::Serve { audit } = verdict {
+            self.bar.serve();
             self.account.serve(audit_share);
             if audit {
                 self.account.hold(audit_share);
@@ -289,7 +301,9 @@ impl Control {
     }
 
     fn aim(&self) -> Aim {
-        let rate = SPENT_SHARE * self.account.promise().max_false_hit_rate;
+        let few = 1.0 - (self.bar.hit_rate() / MANY_HITS).min(1.0);
+        let spent_share = SPENT_SHARE + (SPENT_SHARE_OF_FEW - SPENT_SHARE) * few;
+        let rate = spent_share * self.account.promise().max_false_hit_rate;
         Aim {
             rate: rate + self.account.spare() / SPENT_OVER_REQUESTS,
             price: self.account.price_of_one(),

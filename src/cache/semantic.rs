@@ -21,7 +21,7 @@ use super::index::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
 use crate::chat::Fingerprint;
 
 /// Neighbours looked at: when the guard refuses the nearest, another may be the very same question.
-const N_NEIGHBOURS: usize = 4;
+pub(super) const N_NEIGHBOURS: usize = 4;
 
 /// `[cache.semantic]`.
 #[derive(Debug, Clone, Deserialize)]

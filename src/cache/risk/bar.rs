@@ -14,6 +14,8 @@ const RUNGS: [f64; 16] =
     [0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.25, 0.35, 0.5];
 /// Requests after which what was seen counts for a third.
 const MEMORY_REQUESTS: f64 = 4_000.0;
+/// Hits and requests that are assumed to have been before the first.
+const ASSUMED: (f64, f64) = (100.0, 500.0);
 /// Verdicts before anything is served.
 const MIN_LABELS: u64 = 100;
 
@@ -21,6 +23,7 @@ const MIN_LABELS: u64 = 100;
 pub(super) struct Bar {
     tallies: [Tally; RUNGS.len()],
     n_requests: f64,
+    n_served: f64,
     rung_idx: Option<usize>,
 }
 
@@ -48,7 +51,7 @@ pub(super) struct Aim {
 
 impl Bar {
     pub(super) fn new() -> Self {
-        Self { tallies: [Tally::default(); RUNGS.len()], n_requests: 0.0, rung_idx: None }
+        Self { tallies: [Tally::default(); RUNGS.len()], n_requests: 0.0, n_served: 0.0, rung_idx: None }
     }
 
     pub(super) fn p_wrong_max(&self) -> Option<f64> {
@@ -59,6 +62,7 @@ impl Bar {
     pub(super) fn pass(&mut self) {
         let keep = 1.0 - 1.0 / MEMORY_REQUESTS;
         self.n_requests = self.n_requests * keep + 1.0;
+        self.n_served *= keep;
         for tally in &mut self.tallies {
             tally.expected *= keep;
             tally.expected_judged *= keep;
@@ -69,6 +73,17 @@ impl Bar {
     /// It had a candidate.
     pub(super) fn expect(&mut self, p_wrong: f64) {
         self.under(p_wrong).for_each(|tally| tally.expected += p_wrong);
+    }
+
+    /// Which was served.
+    pub(super) fn serve(&mut self) {
+        self.n_served += 1.0;
+    }
+
+    /// Served of late, of all requests.
+    pub(super) fn hit_rate(&self) -> f64 {
+        let (n_served, n_requests) = ASSUMED;
+        (self.n_served + n_served) / (self.n_requests + n_requests)
     }
 
     /// And this is what became of it.
@@ -96,6 +111,7 @@ impl Bar {
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.n_requests += other.n_requests;
+        self.n_served += other.n_served;
         for (own, other) in self.tallies.iter_mut().zip(&other.tallies) {
             own.expected += other.expected;
             own.expected_judged += other.expected_judged;

@@ -1,6 +1,6 @@
 //! How likely a candidate is wrong: a logistic model that goes on learning while it serves.
 //!
-//! The weights begin where training left them, the same for everyone. Each verdict moves them, and
+//! The weights begin the same for everyone. Each verdict moves them, and
 //! beside them what is known of the candidate's group and of its entry, which begin at nothing: a new
 //! entry is judged as its group is, a new group as all are. Does not decide what is served.
 //!
@@ -45,8 +45,8 @@ impl Opinion {
 }
 
 impl Model {
-    pub(super) fn trained() -> Self {
-        Self::around(super::candidate::TRAINED_WEIGHTS)
+    pub(super) fn first() -> Self {
+        Self::around(super::candidate::FIRST_WEIGHTS)
     }
 
     fn around(mean: [f64; N_FEATURES]) -> Self {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_verdict_moves_the_opinion_its_way() {
         let asked = candidate(1, 1, 0.4);
-        let (mut praised, mut blamed) = (Model::trained(), Model::trained());
+        let (mut praised, mut blamed) = (Model::first(), Model::first());
         let before = p_wrong(&praised, &asked);
 
         praised.learn(&asked, true);
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_new_entry_inherits_from_its_group_and_a_new_group_from_all() {
-        let mut model = Model::trained();
+        let mut model = Model::first();
         (0..40).for_each(|entry| model.learn(&candidate(1, entry, 0.4), true));
         (0..40).for_each(|entry| model.learn(&candidate(2, 100 + entry, 0.4), false));
 
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_was_wrong_is_trusted_less_than_its_group() {
-        let mut model = Model::trained();
+        let mut model = Model::first();
         (0..20).for_each(|entry| model.learn(&candidate(1, entry, 0.4), true));
         (0..3).for_each(|_| model.learn(&candidate(1, 7, 0.4), false));
 
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_weight_that_tells_right_from_wrong_is_found() {
-        let mut model = Model::trained();
+        let mut model = Model::first();
         for step in 0..400_u64 {
             let is_high = step % 2 == 0;
             model.learn(&candidate(step, step, if is_high { 2.0 } else { -2.0 }), is_high);

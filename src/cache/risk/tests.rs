@@ -129,7 +129,7 @@ fn simulated_streams_that_drift_keep_the_promise_and_are_served() {
     let (hits, wrong, audits) = (share(|o| o.n_hits), share(|o| o.n_wrong), share(|o| o.n_audits));
     eprintln!("{n_streams} streams: {n_broken} broken, hits {hits:.3}, wrong {wrong:.4}, audits {audits:.3}");
     assert!(n_broken as f64 <= 0.05 * n_streams as f64, "{n_broken} of {n_streams} streams broke it");
-    assert!(hits > 0.2, "only {hits:.3} of the requests were served");
+    assert!(hits > 0.1, "only {hits:.3} of the requests were served");
 }
 
 /// Serves whenever it can be paid for, and every answer is wrong: the account alone keeps the promise.
