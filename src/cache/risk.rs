@@ -42,7 +42,7 @@ const AUDITS_PER_DOUBT: f64 = 4.0;
 /// Of the state that is written; another one is not read.
 const STATE_VERSION: u32 = 1;
 
-/// `[cache.semantic]`, as far as it promises something.
+/// What the operator promises. Meant for `[cache.semantic]`; no section of the file holds it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RiskConfig {
