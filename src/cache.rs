@@ -19,9 +19,11 @@ pub mod index;
 pub mod policy;
 pub mod purge;
 mod question;
+pub mod risk;
 mod semantic;
 pub mod stats;
 pub mod store;
+pub mod trial;
 
 pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "what a command prints is its result")]
 
 mod check;
+mod eval;
 mod explain;
 mod keys;
 mod ledger;
@@ -54,6 +55,9 @@ enum Command {
     Check,
     /// Print the decision and the predicted cost of a request, with nothing called
     Explain(explain::Explain),
+    /// Measure a part of the gateway on recorded traffic, with no upstream called
+    #[command(subcommand)]
+    Eval(eval::Eval),
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -89,6 +93,7 @@ pub fn run() -> ExitCode {
             Command::Serve => serve::run(config, env).await,
             Command::Check => check::run(&config),
             Command::Explain(explain) => explain.run(config, &env).await,
+            Command::Eval(eval) => eval.run(config, &env).await,
             Command::Keys(keys) => keys.run(&config).await,
             Command::Teams(teams) => teams.run(&config).await,
             Command::Ledger(ledger) => ledger.run(&config).await,

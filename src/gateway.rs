@@ -101,7 +101,10 @@ impl Gateway {
         let shared = SharedStore::open(&config.shared, rand::random())?.map(Arc::new);
         let ledger = Ledger::open_with(&config.ledger, clock.clone(), tasks.clone(), shared.clone()).await?;
         let runtime = Runtime::open(&places(&config, env));
-        let (embedder, embedder_problem) = open_embedder(&config, runtime.as_ref());
+        let (embedder, embedder_problem) = match embedder(&config, runtime.as_ref()) {
+            Ok(embedder) => (Some(embedder), None),
+            Err(problem) => (None, Some(problem)),
+        };
         let complexity = Complexity::load(&config.complexity, runtime.as_ref());
         let parts = Parts {
             embedder: embedder.clone(),
@@ -182,17 +185,17 @@ fn places(config: &Config, env: &Environment) -> Places {
     }
 }
 
-type Embedder = (Option<Arc<dyn Embed>>, Option<String>);
+/// The embedder alone, for whoever needs no gateway around it.
+pub fn open_embedder(config: &Config, env: &Environment) -> Result<Arc<dyn Embed>, String> {
+    let runtime = Runtime::open(&places(config, env)).map_err(|error| error.to_string())?;
+    embedder(config, Ok(&runtime))
+}
 
-fn open_embedder(config: &Config, runtime: Result<&Runtime, &RuntimeError>) -> Embedder {
-    let opened = match runtime {
+fn embedder(config: &Config, runtime: Result<&Runtime, &RuntimeError>) -> Result<Arc<dyn Embed>, String> {
+    match runtime {
         Ok(runtime) => Sentence::open(&config.cache.semantic, runtime)
             .map(|sentence| Arc::new(sentence) as Arc<dyn Embed>)
             .map_err(|error| error.to_string()),
         Err(_) => Err("it needs ONNX Runtime".to_owned()),
-    };
-    match opened {
-        Ok(embedder) => (Some(embedder), None),
-        Err(problem) => (None, Some(problem)),
     }
 }

@@ -83,6 +83,14 @@ pub fn compare(a: &str, b: &str) -> Verdict {
     }
 }
 
+/// What a text is about: its words without their endings and without those of grammar, its numbers and ids.
+pub fn content(text: &str) -> BTreeSet<String> {
+    let reading = Reading::of(text);
+    let words = reading.words.iter().filter(|word| words::is_content(word));
+    let stems = words.map(|word| words::stem(word).to_owned());
+    stems.chain(reading.numbers).chain(reading.identifiers).collect()
+}
+
 /// What is compared of a text.
 struct Reading {
     quotations: Vec<String>,
@@ -255,6 +263,12 @@ mod tests {
         ] {
             check(a, b, Verdict::Same);
         }
+    }
+
+    #[test]
+    fn the_content_of_a_text_is_what_other_wordings_share() {
+        assert_eq!(content("How do I cancel order AB-123?"), content("please cancel my order AB-123"));
+        assert_ne!(content("cancel 3 orders"), content("cancel 4 orders"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::purge::Purge;
 use crate::chat::Fingerprint;
 
 /// Neighbours looked at: when the guard refuses the nearest, another may be the very same question.
-const N_NEIGHBOURS: usize = 4;
+pub(super) const N_NEIGHBOURS: usize = 4;
 
 /// `[cache.semantic]`.
 #[derive(Debug, Clone, Deserialize)]
