@@ -141,7 +141,7 @@ def swap_word(text, rng, pool):
     return None
 
 
-DIFFERENCES = {"opposite": (opposite, 3.0), "kind": (kind, 2.0), "number": (number, 3.0), "negation": (negate, 2.0), "order": (reverse, 1.5), "word": (swap_word, 2.0)}
+DIFFERENCES = {"opposite": (opposite, 3.0), "kind": (kind, 2.0), "number": (number, 3.0), "negation": (negate, 2.0), "order": (reverse, 3.0), "word": (swap_word, 2.0)}
 
 
 def differ(text, rng, pool):

@@ -6,6 +6,10 @@ Trains nothing and chooses nothing. Each part writes what it computed beside the
     python eval_cache_models.py guard DATA_DIR GUARD_DIR RUN_DIR NAME GUARD_NAME      # RUN_DIR/GUARD_NAME_{NAME}_{stream}.npz
     python eval_cache_models.py report DATA_DIR RUN_DIR NAME[,NAME+GUARD_NAME,...]    # tables
 
+In a report `NAME` is cosine alone, `NAME+GUARD` the guard's probability alone, `NAME&GUARD` both, added as a
+logistic regression on half of the held-out pairs weighs them, and `NAME!GUARD` cosine, with the guard's veto over
+what it finds least likely: its bar costs VETO_SHARE of the held-out pairs that are the same.
+
 A row's neighbours are rows before it: every request is inserted. A threshold "in hindsight" is the one that serves
 most with at most FALSE_SHARE false hits a request; nobody could have known it, so it is a bar and not a method.
 
@@ -17,6 +21,7 @@ import json
 import pathlib
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from tokenizers import Tokenizer
 
@@ -30,6 +35,7 @@ TOP = 3
 LEAST_COSINE = 0.5  # The guard is not asked about neighbours further away: nobody would serve them.
 BATCH = 32
 SERVED_TARGET = 0.10
+VETO_SHARE = 0.03
 
 
 # --- Embedding -----------------------------------------------------------------------------------
@@ -122,9 +128,46 @@ def guard(options):
 # --- Tables --------------------------------------------------------------------------------------
 
 
-def pair_scores(run_dir, model):
-    """Cosine of the held-out pairs, or the guard's probability where one is named."""
-    name, _, guard_name = model.partition("+")
+def parts_of(model):
+    """The embedder, how the guard counts, and the guard, or nothing."""
+    sign = next((c for c in "&+!" if c in model), "+")
+    name, _, guard_name = model.partition(sign)
+    return name, guard_name, sign
+
+
+def veto_bar(run_dir, model, pairs):
+    """The probability below which the guard forbids."""
+    found = np.load(run_dir / f"{parts_of(model)[1]}_pairs.npz")["probability"]
+    return float(np.quantile(found[np.array([p.same for p in pairs])], VETO_SHARE))
+
+
+def logit(probability):
+    probability = np.clip(probability, 1e-6, 1 - 1e-6)
+    return np.log(probability / (1 - probability))
+
+
+def both_of(cosine, probability):
+    return np.stack([cosine, logit(probability)], axis=1)
+
+
+def weigher(run_dir, model, pairs):
+    """How cosine and guard are weighed: fitted on the first half of the held-out pairs."""
+    name, guard_name, _ = parts_of(model)
+    seen = both_of(pair_scores(run_dir, name, pairs), pair_scores(run_dir, f"{name}+{guard_name}", pairs))
+    first = {id(p) for p in export_guard.halves(pairs)[0]}
+    fit = np.array([id(p) in first for p in pairs])
+    return LogisticRegression(C=100.0).fit(seen[fit], np.array([p.same for p in pairs])[fit])
+
+
+def pair_scores(run_dir, model, pairs):
+    """Cosine of the held-out pairs, or the guard's probability, or both."""
+    name, guard_name, sign = parts_of(model)
+    if sign == "!":
+        allowed = pair_scores(run_dir, f"{name}+{guard_name}", pairs) >= veto_bar(run_dir, model, pairs)
+        return np.where(allowed, pair_scores(run_dir, name, pairs), -1.0)
+    if sign == "&":
+        seen = both_of(pair_scores(run_dir, name, pairs), pair_scores(run_dir, f"{name}+{guard_name}", pairs))
+        return weigher(run_dir, model, pairs).decision_function(seen)
     if guard_name:
         return np.load(run_dir / f"{guard_name}_pairs.npz")["probability"]
     vectors = np.load(run_dir / f"{name}_pairs.npz")["embeddings"]
@@ -171,28 +214,48 @@ def best_hit_rate(score, right, n_requests):
     return (at + 1 - int(false[at])) / n_requests, float(score[at]), false[at] / n_requests
 
 
-def stream_rows(run_dir, model, name, rows):
-    """Score and neighbour of each row under a model; a guard may choose among the nearest."""
-    base, _, guard_name = model.partition("+")
-    if not guard_name:
-        vectors = np.load(run_dir / f"{base}_{name}.npz")["embeddings"][:rows]
+def nearest(run_dir, name, stream, rows):
+    """The nearest row before each row; computed once and kept."""
+    path = run_dir / f"near_{name}_{stream}.npz"
+    vectors = np.load(run_dir / f"{name}_{stream}.npz")["embeddings"][:rows]
+    if not path.exists() or len(np.load(path)["neighbour"]) < len(vectors):
         idx, cos = neighbours(vectors, 1)
-        return cos[:, 0].astype(float), idx[:, 0]
-    found = np.load(run_dir / f"{guard_name}_{base}_{name}.npz")
-    idx, probability = found["neighbour"][:rows], np.nan_to_num(found["probability"][:rows].astype(float), nan=-1.0)
-    if rows is None or rows > len(idx):
-        raise FileNotFoundError(f"{guard_name}_{base}_{name}.npz holds {len(idx)} rows")
-    return probability[:, 0], idx[:, 0]
+        save(path, neighbour=idx[:, 0], cosine=cos[:, 0])
+    found = np.load(path)
+    return found["neighbour"][:rows], found["cosine"][:rows]
+
+
+def stream_rows(run_dir, model, stream, rows, fitted=None):
+    """Score and neighbour of each row under a model; `fitted` is its weigher or its bar, if it has one."""
+    name, guard_name, sign = parts_of(model)
+    if not guard_name:
+        idx, cos = nearest(run_dir, name, stream, rows)
+        return cos.astype(float), idx
+    found = np.load(run_dir / f"{guard_name}_{name}_{stream}.npz")
+    idx, cos, probability = found["neighbour"][:rows, 0], found["cosine"][:rows, 0], found["probability"][:rows, 0].astype(float)
+    asked = ~np.isnan(probability)
+    if sign == "!":
+        return np.where(asked & (probability >= fitted), cos, -1e3), idx
+    score = fitted.decision_function(both_of(cos, np.nan_to_num(probability, nan=0.5))) if sign == "&" else probability
+    return np.where(asked, score, -1e3), idx
+
+
+def fit(run_dir, model, pairs):
+    """What a model needs from the held-out pairs before it can score a stream."""
+    way = {"&": weigher, "!": veto_bar}.get(parts_of(model)[2])
+    return way(run_dir, model, pairs) if way and parts_of(model)[1] else None
 
 
 def stream_table(data_dir, run_dir, models):
-    trained = cache_texts.trained_texts(cache_texts.pairs(data_dir)[0])
+    rows = cache_texts.pairs(data_dir)[0]
+    trained, held = cache_texts.trained_texts(rows), [p for p in rows if p.is_held]
+    fitted = {model: fit(run_dir, model, held) for model in models}
     for name in cache_texts.STREAMS:
         texts, answers = cache_texts.stream(data_dir, name)
-        for rows in (min(N_FIRST, len(texts)), len(texts)):
+        for rows in sorted({min(N_FIRST, len(texts)), len(texts)}):
             for model in models:
                 try:
-                    score, idx = stream_rows(run_dir, model, name, rows)
+                    score, idx = stream_rows(run_dir, model, name, rows, fitted[model])
                 except FileNotFoundError:
                     continue
                 if len(score) < rows:
@@ -210,7 +273,7 @@ def report(options):
     models = options.models.split(",")
     pairs = held_pairs(options.data_dir)
     for model in models:
-        print(json.dumps({"model": model} | pair_table(pairs, pair_scores(options.run_dir, model)), indent=1), flush=True)
+        print(json.dumps({"model": model} | pair_table(pairs, pair_scores(options.run_dir, model, pairs)), indent=1), flush=True)
     stream_table(options.data_dir, options.run_dir, models)
 
 

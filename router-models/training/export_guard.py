@@ -50,7 +50,7 @@ def build(weights, spreads, n_layers):
     middle = g.constant("middle", np.array([1]))
     total = g.add("ReduceSum", [g.add("Mul", [x, mask]), middle], keepdims=0)
     mean = g.add("Div", [total, g.add("ReduceSum", [mask, middle], keepdims=0)])
-    first = g.add("Gather", [x, g.constant("first", np.array(0))], axis=1)
+    first = g.add("Squeeze", [g.add("Gather", [x, g.constant("first", np.array([0]))], axis=1), middle])
     wide = g.add("Concat", [first, mean], axis=-1)
     gemm = lambda name, x: g.add(
         "Gemm", [x, *(g.constant(f"head.{name}.{part}", weights[f"head.{name}.{part}"].astype(np.float32)) for part in ("weight", "bias"))], transB=1

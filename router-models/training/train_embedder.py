@@ -35,7 +35,7 @@ LEARNING_RATE, WARM_UP_STEPS = 4e-5, 30
 MAX_TOKENS = 40
 CHUNK = 30  # Texts of like length that are padded together.
 EVERY_STEPS = 25
-N_SPREAD_TEXTS = 240  # To measure the spread of activations on.
+N_SPREAD_TEXTS = 480  # To measure the mean embedding and the spread of activations on.
 
 
 def encode(model, texts, tokenizer):
@@ -124,20 +124,33 @@ def between(model_dir, run_dir, share):
     return {name: torch.lerp(published[name].float(), trained[name].float(), share).contiguous() for name in trained}
 
 
+def centred(weights, batches, model):
+    """The last norm's bias less the mean embedding: the mean of texts lies at nought, and unrelated texts near a right angle."""
+    with torch.no_grad():
+        rows = []
+        for (ids,) in batches:
+            x, mask = model(ids)
+            share = mask.unsqueeze(-1).to(x.dtype)
+            rows.append((x * share).sum(1) / share.sum(1))
+    name = f"encoder.layer.{len(model.encoder['layer']) - 1}.output.LayerNorm.bias"
+    return weights | {name: weights[name] - torch.cat(rows).mean(0)}
+
+
 def export(options):
     import export_embedder  # Here, because training needs no ONNX.
     import fast_graph
 
     torch.set_num_threads(options.threads)
     weights = between(options.model_dir, options.run_dir, options.share)
-    save_file(weights, options.run_dir / "chosen.safetensors")
-    weights = {name: value.numpy() for name, value in weights.items()}
     tokenizer = Tokenizer.from_file(str(options.model_dir / "tokenizer.json"))
     tokenizer.no_padding()
     texts = sorted(cache_texts.trained_texts(cache_texts.pairs(options.data_dir)[0]))
     texts = random.Random(cache_batches.SEED).sample(texts, N_SPREAD_TEXTS)
     ids = [tokenizer.encode(text).ids[:64] for text in texts]
     batches = [(minilm.padded(ids[at : at + CHUNK]),) for at in range(0, len(ids), CHUNK)]
+    weights = centred(weights, batches, fast_graph.encoder_of(weights, 6))
+    save_file(weights, options.run_dir / "chosen.safetensors")
+    weights = {name: value.numpy() for name, value in weights.items()}
     graph = fast_graph.FastGraph(fast_graph.spreads(fast_graph.encoder_of(weights, 6), batches))
     export_embedder.write(weights, options.model_dir, options.out_dir, graph)
 
