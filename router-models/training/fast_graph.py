@@ -14,6 +14,7 @@ import export_embedder
 import minilm
 
 EVENING = 0.85  # 0 leaves the spread in the activations, 1 moves all of it into the weights.
+UNEVEN = ("qkv", "up", "down")  # The products whose inputs need it; at the last, `out`, it changed nothing.
 
 
 def spreads(model, batches):
@@ -52,13 +53,13 @@ class FastGraph(export_embedder.Graph):
 
     def dense(self, name, x, weight):
         """x · weightᵀ: x divided by an evening factor and made bytes with one scale, weight bytes with one scale an output."""
-        heaviest = np.maximum(np.abs(weight).max(0), 1e-6)
-        even = np.maximum(self.spreads[name], 1e-6) ** EVENING / heaviest ** (1 - EVENING)
-        even = (even / np.exp(np.log(even).mean())).astype(np.float32)
-        weight = weight * even
+        if name.endswith(UNEVEN):
+            heaviest = np.maximum(np.abs(weight).max(0), 1e-6)
+            even = np.maximum(self.spreads[name], 1e-6) ** EVENING / heaviest ** (1 - EVENING)
+            even = (even / np.exp(np.log(even).mean())).astype(np.float32)
+            weight, x = weight * even, self.add("Mul", [x, self.constant(f"{name}.even", 1 / even)])
         scale = np.maximum(np.abs(weight).max(1), 1e-12) / 127.0
         packed = np.clip(np.rint(weight / scale[:, None]), -127, 127).T.astype(np.int8)
-        x = self.add("Mul", [x, self.constant(f"{name}.even", 1 / even)])
         parts = [
             self.constant(f"{name}.bytes", packed),
             self.constant(f"{name}.scale", scale.astype(np.float32)),
