@@ -82,8 +82,8 @@ def layer_prefix(i):
     return f"encoder.layer.{i}."
 
 
-def build(w):
-    g = Graph()
+def encoder(g, w, n_layers=LAYERS, output=None):
+    """Adds the encoder to a graph with inputs `input_ids`, `attention_mask`, `token_type_ids`; gives its last hidden state."""
     one = lambda name: g.constant(name, w[name].astype(np.float32))
     norm = lambda x, name, out=None: g.add(
         "LayerNormalization", [x, one(name + ".weight"), one(name + ".bias")], axis=-1, epsilon=1e-12, output=out
@@ -105,7 +105,7 @@ def build(w):
 
     mask = g.add("Cast", ["attention_mask"], to=TensorProto.INT32)
     thirds = g.constant("thirds", np.array([HIDDEN] * 3, dtype=np.int64))
-    for i in range(LAYERS):
+    for i in range(n_layers):
         p = layer_prefix(i)
         stack = lambda part: np.concatenate([w[f"{p}attention.self.{n}.{part}"] for n in ("query", "key", "value")])
         q, k, v = g.add("Split", [g.dense(f"{p}qkv", x, stack("weight")), thirds], n_outputs=3, axis=-1)
@@ -118,18 +118,26 @@ def build(w):
         up = g.add("Gelu", [up], domain="com.microsoft")
         down = g.dense(f"{p}down", up, w[p + "output.dense.weight"])
         down = g.add("Add", [down, one(p + "output.dense.bias")])
-        last = "last_hidden_state" if i == LAYERS - 1 else None
-        x = norm(g.add("Add", [down, x]), p + "output.LayerNorm", last)
+        x = norm(g.add("Add", [down, x]), p + "output.LayerNorm", output if i == n_layers - 1 else None)
+    return x
 
-    axes = ["batch", "seq"]
+
+def model_of(g, name, output, shape):
+    """The graph as a model with the three inputs of an encoder and one float output."""
     inputs = [
-        helper.make_tensor_value_info(n, TensorProto.INT64, axes)
+        helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "seq"])
         for n in ("input_ids", "attention_mask", "token_type_ids")
     ]
-    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, axes + [HIDDEN])
-    graph = helper.make_graph(g.nodes, "all-MiniLM-L6-v2-8bit", inputs, [output], g.initializers)
+    output = helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)
+    graph = helper.make_graph(g.nodes, name, inputs, [output], g.initializers)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="export_embedder")
+
+
+def build(w, g=None):
+    g = g or Graph()
+    encoder(g, w, output="last_hidden_state")
+    return model_of(g, "all-MiniLM-L6-v2-8bit", "last_hidden_state", ["batch", "seq", HIDDEN])
 
 
 def reference(w, ids):
@@ -231,9 +239,13 @@ def golden(w, tokenizer):
 
 
 def main(model_dir, out_dir):
+    write(load_file(model_dir / "model.safetensors"), model_dir, out_dir)
+
+
+def write(weights, model_dir, out_dir, graph=None):
+    """Writes the folder of an embedder and prints what 8 bits cost; the tokenizer comes from `model_dir`."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    weights = load_file(model_dir / "model.safetensors")
-    model = build(weights)
+    model = build(weights, graph)
     onnx.checker.check_model(model)
     path = out_dir / "model.onnx"
     onnx.save(model, path)
