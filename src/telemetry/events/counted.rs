@@ -36,6 +36,16 @@ fn ledger() {
         "Rows deleted because they were older than retention_days"
     );
     describe_counter!(
+        "stiver_ledger_expired_texts_total",
+        "Texts of calls deleted because their days were over"
+    );
+    describe_counter!(
+        "stiver_ledger_lost_texts_total",
+        "Texts of calls that could not be journalled and were not kept; their rows were"
+    );
+    describe_gauge!("stiver_ledger_journal_bytes", "Bytes in the journal's files");
+    describe_gauge!("stiver_ledger_journal_limit_bytes", "Bytes of journal at which new calls are refused");
+    describe_counter!(
         "stiver_budget_warnings_untold_total",
         "Soft lines that were passed and not told of, because too many notices waited"
     );
@@ -57,6 +67,10 @@ fn shared() {
     describe_gauge!(
         "stiver_shared_settlements_waiting",
         "Ends of calls that wait to be told to the shared Redis"
+    );
+    describe_gauge!(
+        "stiver_shared_settlements_limit",
+        "Ends of calls waiting for the shared Redis at which calls of teams with budgets are refused"
     );
     describe_counter!(
         "stiver_shared_settlements_lost_total",
