@@ -162,7 +162,8 @@ async fn health_tells_of_upstreams_and_of_the_journal() {
 
     let upstreams = told["upstreams"].as_array().unwrap();
     assert!(!upstreams.is_empty() && upstreams.iter().all(|one| one["state"] == "breaker closed"), "{told}");
-    assert!(told["journal_bytes"].is_u64() && told["max_journal_bytes"].is_u64(), "{told}");
+    let journal = &told["journal"];
+    assert!(journal["size_bytes"].is_u64() && journal["max_bytes"].is_u64(), "{told}");
     gateway.finish().await;
 }
 

@@ -145,7 +145,7 @@ async fn a_disk_that_is_full_refuses_calls_before_anything_is_sent_and_loses_non
     let setup = Setup::of(&(endpoints(&fake) + "[server]\nflood = { per_second = 0 }\n"));
     let folder = setup.folder();
     // No file may grow beyond this, as if the disk were full; the database gives up first.
-    let stiver = Process::start(&setup, Some(256 << 10)).await;
+    let stiver = Process::start(&setup, Some(512 << 10)).await;
     let mut n_answered = 0;
     let refused = loop {
         let answer = stiver.post(CHAT, &chat("gpt-4o", &format!("call {n_answered}"))).await;
