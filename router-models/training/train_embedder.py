@@ -12,9 +12,7 @@ Invariants: fixed seeds; texts of one class are never pushed apart; the word tab
 as published.
 """
 
-import argparse
 import json
-import pathlib
 import random
 import time
 
@@ -25,6 +23,7 @@ from tokenizers import Tokenizer
 import cache_batches
 import cache_texts
 import minilm
+import train_and_export
 
 N_FROZEN_LAYERS = 2
 N_TRIPLES = 40
@@ -156,23 +155,8 @@ def export(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ways = parser.add_subparsers(required=True)
-    one = ways.add_parser("train")
-    one.add_argument("data_dir", type=pathlib.Path)
-    one.add_argument("model_dir", type=pathlib.Path)
-    one.add_argument("run_dir", type=pathlib.Path)
-    one.add_argument("--minutes", type=float, default=60.0)
-    one.add_argument("--threads", type=int, default=2)
-    one.set_defaults(run=train)
-    two = ways.add_parser("export")
-    two.add_argument("data_dir", type=pathlib.Path)
-    two.add_argument("model_dir", type=pathlib.Path)
-    two.add_argument("run_dir", type=pathlib.Path)
-    two.add_argument("out_dir", type=pathlib.Path)
-    two.add_argument("--share", type=float, default=1.0)
-    two.add_argument("--threads", type=int, default=2)
-    two.set_defaults(run=export)
+    parser, exporting = train_and_export.commands(__doc__.split("\n")[0], train, export)
+    exporting.add_argument("--share", type=float, default=1.0)
     options = parser.parse_args()
     options.run(options)
 

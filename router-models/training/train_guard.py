@@ -12,9 +12,7 @@ Invariants: fixed seeds; every pair is seen in both orders alike; calibration an
 held-out half.
 """
 
-import argparse
 import json
-import pathlib
 import time
 
 import torch
@@ -26,6 +24,7 @@ import cache_batches
 import cache_texts
 import guard_model
 import minilm
+import train_and_export
 
 N_LAYERS = 3
 N_PAIRS, CHUNK = 64, 32
@@ -105,22 +104,7 @@ def export(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    ways = parser.add_subparsers(required=True)
-    one = ways.add_parser("train")
-    one.add_argument("data_dir", type=pathlib.Path)
-    one.add_argument("model_dir", type=pathlib.Path)
-    one.add_argument("run_dir", type=pathlib.Path)
-    one.add_argument("--minutes", type=float, default=60.0)
-    one.add_argument("--threads", type=int, default=2)
-    one.set_defaults(run=train)
-    two = ways.add_parser("export")
-    two.add_argument("data_dir", type=pathlib.Path)
-    two.add_argument("model_dir", type=pathlib.Path)
-    two.add_argument("run_dir", type=pathlib.Path)
-    two.add_argument("out_dir", type=pathlib.Path)
-    two.add_argument("--threads", type=int, default=2)
-    two.set_defaults(run=export)
+    parser, _ = train_and_export.commands(__doc__.split("\n")[0], train, export)
     options = parser.parse_args()
     options.run(options)
 
