@@ -50,8 +50,8 @@ pub(super) fn section<T: DeserializeOwned>(
             Ok(read) => return Some(read),
             Err(error) => {
                 let path = error.path().to_string();
-                let problem = error.inner().to_string();
-                let problem = problem.trim().replace('\n', " ");
+                // Without the place, which the path tells better.
+                let problem = error.inner().message().replace('\n', " ");
                 let unknown = quoted_after(&problem, UNKNOWN_FIELD);
                 let local = if path == "." { String::new() } else { path };
                 let local = match &unknown {
