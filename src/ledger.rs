@@ -358,7 +358,6 @@ impl Shared {
 impl Queue {
     fn written(&self, n_rows: usize) {
         self.pending.send_modify(|pending| *pending = pending.saturating_sub(n_rows as u64));
-        metrics::gauge!("stiver_ledger_pending").set(*self.pending.borrow() as f64);
     }
 
     /// Keeps a row that the journal could not take, for the database to take directly.

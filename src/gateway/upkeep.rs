@@ -19,7 +19,6 @@ pub async fn upkeep(gateway: Arc<Gateway>) {
             _ = due.tick() => {
                 gateway.metrics.run_upkeep();
                 gateway.live().report_loads();
-                gateway.ledger.report_waiting();
                 gateway.watch_splits();
             }
         }

@@ -119,7 +119,6 @@ impl Writer {
 
     async fn wait_out(&self, error: &LedgerError, backoff: &mut Duration) -> Result<(), GaveUp> {
         metrics::counter!("stiver_ledger_write_errors_total").increment(1);
-        metrics::gauge!("stiver_ledger_pending").set(*self.queue.pending.borrow() as f64);
         tracing::warn!(%error, backoff_ms = backoff.as_millis() as u64, "rows wait in the journal");
         tokio::select! {
             () = self.queue.give_up.cancelled() => return Err(GaveUp),

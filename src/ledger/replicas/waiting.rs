@@ -28,12 +28,10 @@ impl Waiting {
 
     pub(super) fn add(&self) {
         self.n.fetch_add(1, Ordering::Relaxed);
-        self.report();
     }
 
     pub(super) fn remove(&self, n_told: usize) {
         let n_left = self.n.fetch_sub(n_told, Ordering::Relaxed) - n_told;
-        self.report();
         if n_left < self.n_max && self.is_full.swap(false, Ordering::Relaxed) {
             tracing::info!(n_left, "calls of teams with budgets are let in again");
         }
@@ -59,6 +57,7 @@ impl Waiting {
         ))
     }
 
+    /// For each reading of the metrics, so that no call pays for it.
     pub(super) fn report(&self) {
         gauge!("stiver_shared_settlements_waiting").set(self.n() as f64);
         gauge!("stiver_shared_settlements_limit").set(self.n_max as f64);
