@@ -16,6 +16,7 @@ use stiver::cache::index::{
 use stiver::cache::purge::Chosen;
 use stiver::cache::{EntryId, Origin, StoredAnswer};
 use stiver::chat::{Fingerprint, Usage};
+use stiver::money::NanoUsd;
 use stiver::team::{CallId, RouteName, TeamName};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -49,6 +50,8 @@ fn id(n: u8) -> EntryId {
 fn entry(n: u8, in_scope: u8, angle: f32) -> IndexEntry {
     IndexEntry {
         id: id(n),
+        group: id(n).own_group(),
+        worth: NanoUsd::ZERO,
         scope: scope(in_scope),
         vector: vec![angle.cos(), angle.sin()].into(),
         text: format!("question {n} \u{e9}").into(),
@@ -85,7 +88,9 @@ async fn the_nearest_of_the_scope_come_first_and_no_more_than_asked_for(index: &
 
     assert_eq!(ids(&found), [id(2), id(3)]);
     assert!((found[0].similarity - 0.1_f32.cos()).abs() < 1e-5);
-    assert_eq!((&*found[0].text, &found[0].answer[..]), ("question 2 \u{e9}", &b"{\"n\":2}"[..]));
+    assert_eq!((&*found[0].text, found[0].group), ("question 2 \u{e9}", id(2).own_group()));
+    assert_eq!(index.answer(id(2)).await.unwrap().unwrap(), &b"{\"n\":2}"[..]);
+    assert_eq!(index.answer(id(9)).await.unwrap(), None);
     assert_eq!(ids(&near(index, 2, 9, 0.0).await), [id(4)]);
     assert_eq!(index.count().await.unwrap(), 4);
 }
@@ -114,7 +119,7 @@ async fn an_entry_with_a_known_id_replaces_the_old_one(index: &dyn Index) {
     index.upsert(newer, NOW_MS).await.unwrap();
 
     let found = near(index, 1, 9, 0.0).await;
-    assert_eq!((found.len(), &found[0].answer[..]), (1, &b"newer"[..]));
+    assert_eq!((found.len(), index.answer(id(1)).await.unwrap().unwrap()), (1, Bytes::from_static(b"newer")));
     assert_eq!(index.count().await.unwrap(), 1);
 }
 

@@ -159,7 +159,15 @@ fn cache(server: &RedisServer) -> (Cache, TaskTracker) {
 }
 
 fn question(n: u8) -> Question<'static> {
-    Question { exact: key(n), scope: key(0), text: None, control: Control::default() }
+    Question {
+        exact: key(n),
+        scope: key(0),
+        text: None,
+        control: Control::default(),
+        promise: "",
+        draw: 0.5,
+        may_audit: false,
+    }
 }
 
 fn answer(body: &'static str) -> StoredAnswer {
@@ -177,7 +185,7 @@ fn answer(body: &'static str) -> StoredAnswer {
 async fn miss(cache: &Cache, n: u8) -> Fill {
     match cache.find(&question(n), NOW_MS).await {
         Found::Miss(fill) => fill,
-        other @ (Found::Hit(_) | Found::Bypass(_)) => panic!("{other:?} is not a miss"),
+        other @ (Found::Hit(_) | Found::Audited(..) | Found::Bypass(_)) => panic!("{other:?} is not a miss"),
     }
 }
 

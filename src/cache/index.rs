@@ -18,7 +18,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::purge::Chosen;
+use super::risk::GroupKey;
 use crate::chat::Fingerprint;
+use crate::money::NanoUsd;
 
 /// The name of one cached answer: the exact fingerprint of the question it was given to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +34,11 @@ impl EntryId {
 
     pub const fn question(&self) -> &Fingerprint {
         &self.0
+    }
+
+    /// The group of an entry whose answer is like no other's so far.
+    pub fn own_group(&self) -> GroupKey {
+        GroupKey(u64::from_le_bytes(std::array::from_fn(|idx| self.0.as_bytes()[idx])))
     }
 
     /// Reads the 64 hexadecimal digits that `Display` writes.
@@ -55,6 +62,10 @@ pub struct IndexEntry {
     /// Of length 1.
     pub vector: Arc<[f32]>,
     pub text: Arc<str>,
+    /// Entries whose answers were found to be the same.
+    pub group: GroupKey,
+    /// What the answer cost: what serving it again saves.
+    pub worth: NanoUsd,
     /// A [`StoredAnswer`](super::StoredAnswer), encoded.
     pub answer: Bytes,
     pub expires_at_ms: i64,
@@ -78,13 +89,15 @@ pub struct Neighbour {
     /// Cosine.
     pub similarity: f32,
     pub text: Arc<str>,
-    pub answer: Bytes,
+    pub group: GroupKey,
 }
 
 /// What every index can do. An entry with a known id replaces the old one.
 pub trait Index: Send + Sync {
     fn upsert(&self, entry: IndexEntry, now_ms: i64) -> BoxFuture<'_, Result<(), IndexError>>;
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>>;
+    /// The answer of an entry; none where it is gone meanwhile.
+    fn answer(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Bytes>, IndexError>>;
     /// Tells how many are gone: one or none.
     fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>>;
     /// Removes all; tells how many there were.

@@ -21,11 +21,19 @@ pub struct Question<'a> {
     /// The last user's text; `None` where likeness is not enough.
     pub text: Option<&'a str>,
     pub control: Control,
+    /// Requests that share a promise about wrong answers: a team's on a route.
+    pub promise: &'a str,
+    /// Uniform in [0, 1); decides about an audit and about nothing else.
+    pub draw: f64,
+    /// Whether an audit can be sent in the background now; if not, the question that would be audited is a miss.
+    pub may_audit: bool,
 }
 
 #[derive(Debug)]
 pub enum Found {
     Hit(Hit),
+    /// Served, and asked anew in the background: the fresh answer goes into the [`Fill`], which compares.
+    Audited(Hit, Fill),
     /// Nothing found; the answer may be left behind with the [`Fill`].
     Miss(Fill),
     /// Not looked for, and nothing to be left behind.

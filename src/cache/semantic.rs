@@ -20,6 +20,7 @@ use super::guard::{self, Verdict, Why};
 use super::index::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
 use super::purge::Purge;
 use crate::chat::Fingerprint;
+use crate::money::NanoUsd;
 
 /// Neighbours looked at: when the guard refuses the nearest, another may be the very same question.
 pub(super) const N_NEIGHBOURS: usize = 4;
@@ -164,14 +165,16 @@ impl Semantic {
         };
         let near = self.or_raise(self.index.nearest(wanted).await).unwrap_or_default();
         let mut refused = Vec::new();
-        let similar =
-            near.into_iter().find_map(|neighbour| match guard::compare(&asked.text, &neighbour.text) {
-                Verdict::Same => self.served(neighbour, control, now_ms),
-                Verdict::Differs(why) => {
-                    refused.push(why);
-                    None
-                }
-            });
+        let mut similar = None;
+        for neighbour in near {
+            match guard::compare(&asked.text, &neighbour.text) {
+                Verdict::Same => similar = self.served(neighbour, control, now_ms).await,
+                Verdict::Differs(why) => refused.push(why),
+            }
+            if similar.is_some() {
+                break;
+            }
+        }
         Sighting { similar, vector: Some(vector), refused }
     }
 
@@ -180,8 +183,9 @@ impl Semantic {
         control.min_similarity.unwrap_or(0.0).max(self.min_similarity)
     }
 
-    fn served(&self, neighbour: Neighbour, control: &Control, now_ms: i64) -> Option<Similar> {
-        let answer = match StoredAnswer::decode(&neighbour.answer) {
+    async fn served(&self, neighbour: Neighbour, control: &Control, now_ms: i64) -> Option<Similar> {
+        let answer = self.or_raise(self.index.answer(neighbour.id).await)??;
+        let answer = match StoredAnswer::decode(&answer) {
             Ok(answer) => answer,
             Err(error) => {
                 self.index_alarm.raise(&error);
@@ -214,6 +218,8 @@ impl Semantic {
         let ttl_ms = i64::try_from(self.ttl_s.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let entry = IndexEntry {
             id: asked.id,
+            group: asked.id.own_group(),
+            worth: NanoUsd::ZERO,
             scope: self.own_scope(&asked.scope),
             vector,
             text: asked.text,

@@ -40,7 +40,7 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn count(&self, found: &Found) {
         let counter = match found {
-            Found::Hit(hit) => match hit.kind {
+            Found::Hit(hit) | Found::Audited(hit, _) => match hit.kind {
                 HitKind::Exact => &self.exact_hits,
                 HitKind::Coalesced => &self.coalesced_hits,
                 HitKind::Semantic { .. } => &self.semantic_hits,

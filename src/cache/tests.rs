@@ -113,6 +113,9 @@ fn ask_in<'a>(scope: &str, text: &'a str) -> Question<'a> {
         scope: fingerprint(&[scope]),
         text: Some(text),
         control: Control::default(),
+        promise: "team a/auto",
+        draw: 0.5,
+        may_audit: true,
     }
 }
 
@@ -124,14 +127,14 @@ fn ask(text: &str) -> Question<'_> {
 fn miss(found: Found) -> Fill {
     match found {
         Found::Miss(fill) => fill,
-        Found::Hit(_) | Found::Bypass(_) => panic!("{found:?} is not a miss"),
+        Found::Hit(_) | Found::Audited(..) | Found::Bypass(_) => panic!("{found:?} is not a miss"),
     }
 }
 
 #[track_caller]
 fn hit(found: Found) -> Hit {
     match found {
-        Found::Hit(hit) => hit,
+        Found::Hit(hit) | Found::Audited(hit, _) => hit,
         Found::Miss(_) | Found::Bypass(_) => panic!("{found:?} is not a hit"),
     }
 }

@@ -19,6 +19,7 @@ use super::risk::{
     Candidate, EntryKey, GroupKey, N_NEIGHBOURS, Neighbour, Risk, RiskConfig, Scope, VCache, Verdict,
 };
 use crate::chat::Fingerprint;
+use crate::money::NanoUsd;
 
 /// Of the normal distribution: 95 % of it lie within so many deviations.
 const DEVIATIONS_95: f64 = 1.96;
@@ -147,7 +148,9 @@ impl Trial {
                 scope,
                 vector,
                 text: Arc::from(row.text.as_str()),
-                answer: Bytes::copy_from_slice(row.answer.as_bytes()),
+                group: group_key(row.answer.as_bytes()),
+                worth: NanoUsd::ZERO,
+                answer: Bytes::new(),
                 expires_at_ms: i64::MAX,
             };
             self.index.upsert(entry, 0).await?;
@@ -197,7 +200,8 @@ enum Judge {
 
 impl Judge {
     fn judge(&mut self, row: &Row, near: &[index::Neighbour], draw: f64) -> Outcome {
-        let is_right = |neighbour: &index::Neighbour| neighbour.answer == row.answer.as_bytes();
+        let rights = group_key(row.answer.as_bytes());
+        let is_right = |neighbour: &index::Neighbour| neighbour.group == rights;
         match self {
             Self::Static(bar) => {
                 let passes = |neighbour: &&index::Neighbour| {
@@ -235,13 +239,13 @@ fn judge_by_risk(risk: &mut Risk, row: &Row, near: &[index::Neighbour], draw: f6
         .iter()
         .map(|neighbour| Neighbour {
             entry: entry_key(neighbour),
-            group: group_key(&neighbour.answer),
+            group: neighbour.group,
             similarity: f64::from(neighbour.similarity),
             text: &neighbour.text,
         })
         .collect();
     let candidate = Candidate::among(&row.text, &neighbours);
-    let right = candidate.as_ref().is_some_and(|it| near[it.neighbour_idx].answer == row.answer.as_bytes());
+    let right = candidate.as_ref().is_some_and(|it| it.group == group_key(row.answer.as_bytes()));
     let scope = Scope::new(row.scope.as_str());
     let decision = risk.decide(&scope, candidate, draw);
     match decision.verdict {

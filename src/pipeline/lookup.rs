@@ -58,11 +58,14 @@ pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) 
         scope: canonical.scope,
         text: canonical.question.as_deref().filter(|_| compares_by_meaning),
         control,
+        promise: &format!("{}/{}", admitted.caller.team.name, call.request.route),
+        draw: rand::random(),
+        may_audit: false,
     };
     let found = gateway.cache.find(&question, call.ts_ms).await;
     call.mark(Stage::LookedUp);
     match found {
-        Found::Hit(hit) => Lookup::Hit(hit),
+        Found::Hit(hit) | Found::Audited(hit, _) => Lookup::Hit(hit),
         Found::Miss(fill) => Lookup::Miss(Filling::Fill(fill)),
         Found::Bypass(_) => Lookup::Miss(Filling::Bypass),
     }

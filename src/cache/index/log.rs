@@ -14,6 +14,7 @@ use bytes::{Buf, BufMut, Bytes};
 
 use super::{EntryId, IndexEntry};
 use crate::chat::Fingerprint;
+use crate::money::NanoUsd;
 
 const MAGIC: &[u8; 8] = b"stvsem1\n";
 /// Length and checksum.
@@ -185,6 +186,8 @@ fn decode_entry(mut body: Bytes) -> Option<IndexEntry> {
     let text = body.split_to(n_text);
     Some(IndexEntry {
         id,
+        group: id.own_group(),
+        worth: NanoUsd::ZERO,
         scope,
         vector: vector?.into(),
         text: Arc::from(std::str::from_utf8(&text).ok()?),
@@ -204,8 +207,11 @@ mod tests {
     use super::*;
 
     fn entry(n: u8) -> IndexEntry {
+        let id = EntryId::of(Fingerprint::new([n; 32]));
         IndexEntry {
-            id: EntryId::of(Fingerprint::new([n; 32])),
+            id,
+            group: id.own_group(),
+            worth: NanoUsd::ZERO,
             scope: Fingerprint::new([9; 32]),
             vector: vec![0.6, 0.8].into(),
             text: format!("question {n} é").into(),

@@ -17,8 +17,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use qdrant_client::qdrant::{
     Condition, CountPointsBuilder, CreateCollectionBuilder, CreateFieldIndexCollectionBuilder,
-    DeletePointsBuilder, Distance, FieldType, Filter, PointStruct, PointsIdsList, QueryPointsBuilder, Range,
-    ScoredPoint, UpsertPointsBuilder, Value, VectorParamsBuilder, vectors_config,
+    DeletePointsBuilder, Distance, FieldType, Filter, GetPointsBuilder, PayloadIncludeSelector, PointId,
+    PointStruct, PointsIdsList, QueryPointsBuilder, Range, ScoredPoint, UpsertPointsBuilder, Value,
+    VectorParamsBuilder, vectors_config,
 };
 use qdrant_client::{Qdrant, QdrantError};
 use secrecy::{ExposeSecret, SecretString};
@@ -195,25 +196,37 @@ impl QdrantIndex {
             .filter(filter)
             .score_threshold(wanted.min_similarity)
             .limit(wanted.k as u64)
-            .with_payload(true);
+            .with_payload(PayloadIncludeSelector {
+                fields: [SCOPE, QUESTION, TEXT].map(str::to_owned).to_vec(),
+            });
         let found = self.outcome(self.client.query(query).await)?;
         let scope = wanted.scope.to_hex();
         found.result.into_iter().map(|point| self.neighbour(point, &scope)).collect()
     }
 
+    async fn read_answer(&self, id: EntryId) -> Result<Option<Bytes>, IndexError> {
+        let ids = vec![PointId::from(point_id(id))];
+        let fields = [QUESTION, ANSWER].map(str::to_owned).to_vec();
+        let wanted = GetPointsBuilder::new(self.collection.as_str(), ids)
+            .with_payload(PayloadIncludeSelector { fields });
+        let found = unless_absent(self.outcome(self.client.get_points(wanted).await))?;
+        let Some(mut point) = found.and_then(|found| found.result.into_iter().next()) else {
+            return Ok(None);
+        };
+        let mut text = |key: &str| text_of(point.payload.remove(key)?);
+        let (question, answer) = (text(QUESTION), text(ANSWER));
+        // Half of a fingerprint names the point; another entry may have the same half.
+        Ok(answer.filter(|_| question.is_some_and(|question| question == id.to_string())).map(Bytes::from))
+    }
+
     fn neighbour(&self, mut point: ScoredPoint, scope: &str) -> Result<Neighbour, IndexError> {
         let mut text = |key: &str| text_of(point.payload.remove(key)?);
-        let read = (text(SCOPE), text(QUESTION), text(TEXT), text(ANSWER));
-        let (Some(found_scope), Some(question), Some(text), Some(answer)) = read else {
+        let read = (text(SCOPE), text(QUESTION), text(TEXT));
+        let (Some(found_scope), Some(question), Some(text)) = read else {
             return Err(self.foreign());
         };
         let id = EntryId::parse(&question).filter(|_| found_scope == scope).ok_or_else(|| self.foreign())?;
-        Ok(Neighbour {
-            id,
-            similarity: point.score.min(1.0),
-            text: Arc::from(text),
-            answer: Bytes::from(answer),
-        })
+        Ok(Neighbour { id, similarity: point.score.min(1.0), text: Arc::from(text), group: id.own_group() })
     }
 }
 
@@ -294,6 +307,10 @@ impl Index for QdrantIndex {
 
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>> {
         async move { self.query(&wanted).await }.boxed()
+    }
+
+    fn answer(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Bytes>, IndexError>> {
+        self.read_answer(id).boxed()
     }
 
     fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>> {

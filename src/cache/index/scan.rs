@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use parking_lot::{Mutex, RwLock};
@@ -142,6 +143,10 @@ impl Index for ScanIndex {
 
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>> {
         std::future::ready(self.0.shelf.read().nearest(&wanted)).boxed()
+    }
+
+    fn answer(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Bytes>, IndexError>> {
+        std::future::ready(Ok(self.0.shelf.read().answer(id))).boxed()
     }
 
     fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>> {

@@ -60,6 +60,10 @@ impl Partition {
         self.slots.iter().map(|slot| (slot.entry.id, &slot.entry.answer))
     }
 
+    pub(super) fn answer(&self, id: EntryId) -> Option<&Bytes> {
+        self.answers().find_map(|(other, answer)| (other == id).then_some(answer))
+    }
+
     /// The entry with its vector put back.
     pub(super) fn entry(&self, idx: usize) -> IndexEntry {
         let vector = self.vectors[idx * self.n_dims..(idx + 1) * self.n_dims].into();
@@ -88,7 +92,7 @@ impl Partition {
             // Rounding can carry equal vectors past 1.
             similarity: similarity.min(1.0),
             text: entry.text.clone(),
-            answer: entry.answer.clone(),
+            group: entry.group,
         }
     }
 }

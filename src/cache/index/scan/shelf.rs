@@ -113,6 +113,11 @@ impl Shelf {
         Ok(partition.nearest(wanted))
     }
 
+    pub(super) fn answer(&self, id: EntryId) -> Option<Bytes> {
+        let place = self.places.get(&id)?;
+        self.partitions.get(&place.scope)?.answer(id).cloned()
+    }
+
     /// Every answer, by the name of its entry.
     pub(super) fn answers(&self) -> impl Iterator<Item = (EntryId, &Bytes)> {
         self.partitions.values().flat_map(Partition::answers)

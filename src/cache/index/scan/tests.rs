@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::super::log::upsert_bytes;
 use super::*;
 use crate::chat::Fingerprint;
+use crate::money::NanoUsd;
 
 const PLENTY: u64 = 1 << 30;
 
@@ -20,8 +21,11 @@ fn scope(n: u8) -> Fingerprint {
 }
 
 fn entry(id: u8, in_scope: u8, angle: f32) -> IndexEntry {
+    let name = EntryId::of(Fingerprint::new([id; 32]));
     IndexEntry {
-        id: EntryId::of(Fingerprint::new([id; 32])),
+        id: name,
+        group: name.own_group(),
+        worth: NanoUsd::ZERO,
         scope: scope(in_scope),
         vector: vec![angle.cos(), angle.sin()].into(),
         text: format!("question {id}").into(),
