@@ -108,6 +108,7 @@ impl Gateway {
         let complexity = Complexity::load(&config.complexity, runtime.as_ref());
         let parts = Parts {
             embedder: embedder.clone(),
+            reader: None,
             data_dir: config.cache.semantic.data_dir.clone(),
             tasks: tasks.clone(),
             now_ms: clock.now_ms(),

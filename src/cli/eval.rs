@@ -94,7 +94,7 @@ impl CacheStream {
         rows.truncate(self.limit.unwrap_or(usize::MAX));
         config.cache.semantic.deadline_ms = DEADLINE_MS;
         let embedder = open_embedder(&config, env)?;
-        let mut trial = Trial::new(embedder, policy);
+        let mut trial = Trial::new(embedder, None, policy);
         let mut coins = StdRng::seed_from_u64(self.seed);
         let mut progress = Progress::of(rows.len());
         for row in &rows {
