@@ -19,6 +19,7 @@ pub mod index;
 pub mod policy;
 pub mod purge;
 mod question;
+pub mod reader;
 pub mod risk;
 mod semantic;
 pub mod stats;
@@ -47,6 +48,7 @@ use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
 use purge::{Purge, Purged};
+use reader::ReadPair;
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
@@ -101,6 +103,8 @@ impl CacheConfig {
             (exact.redis_timeout_ms > 0, "cache.exact.redis_timeout_ms must be at least 1"),
             (semantic.threads > 0, "cache.semantic.threads must be at least 1"),
             (semantic.deadline_ms > 0, "cache.semantic.deadline_ms must be at least 1"),
+            (semantic.guard_threads > 0, "cache.semantic.guard_threads must be at least 1"),
+            (semantic.guard_deadline_ms > 0, "cache.semantic.guard_deadline_ms must be at least 1"),
             (semantic.max_entries > 0, "cache.semantic.max_entries must be at least 1"),
             (semantic.qdrant_timeout_ms > 0, "cache.semantic.qdrant_timeout_ms must be at least 1"),
             (!semantic.qdrant_collection.is_empty(), "cache.semantic.qdrant_collection must not be empty"),
@@ -128,6 +132,8 @@ pub enum CacheError {
 pub struct Parts {
     /// Without one the semantic tier is closed and says so in its readiness.
     pub embedder: Option<Arc<dyn Embed>>,
+    /// Without one the semantic tier goes by the rest of what it knows of two texts.
+    pub guard: Option<Arc<dyn ReadPair>>,
     /// Where semantic entries survive a restart; of no effect with Qdrant.
     pub data_dir: Option<PathBuf>,
     /// Answers are written by its tasks, so that shutting down can wait for them.

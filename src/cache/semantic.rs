@@ -54,6 +54,12 @@ pub struct SemanticConfig {
     pub threads: usize,
     /// Milliseconds an embedding may take, waiting included, before the lookup is a miss. Default 50.
     pub deadline_ms: u64,
+    /// The folder of the trained guard: `model.onnx`, `tokenizer.json` and `config.json`. Default `router-models/guard`.
+    pub guard_dir: PathBuf,
+    /// Pairs of texts the guard reads at once, each on a thread of its own. Default 2.
+    pub guard_threads: usize,
+    /// Milliseconds the guard may take, waiting included, before it is done without. Default 50.
+    pub guard_deadline_ms: u64,
     /// Qdrant's gRPC address: keep entries there, shared by all replicas. Default unset (in memory,
     /// with a log in the data folder).
     pub qdrant_url: Option<String>,
@@ -92,6 +98,9 @@ impl Default for SemanticConfig {
             pooling: Pooling::Mean,
             threads: 2,
             deadline_ms: 50,
+            guard_dir: PathBuf::from("router-models/guard"),
+            guard_threads: 2,
+            guard_deadline_ms: 50,
             qdrant_url: None,
             qdrant_api_key: None,
             qdrant_collection: "stiver_semantic".to_owned(),

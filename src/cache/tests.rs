@@ -82,7 +82,13 @@ impl Bench {
     fn with(config: &CacheConfig) -> Self {
         let (tasks, lexicon) = (TaskTracker::new(), lexicon());
         let embedder: Arc<dyn Embed> = Arc::clone(&lexicon) as _;
-        let parts = Parts { embedder: Some(embedder), data_dir: None, tasks: tasks.clone(), now_ms: NOW_MS };
+        let parts = Parts {
+            embedder: Some(embedder),
+            guard: None,
+            data_dir: None,
+            tasks: tasks.clone(),
+            now_ms: NOW_MS,
+        };
         Self { cache: Cache::open(config, parts).unwrap(), tasks, lexicon }
     }
 
@@ -223,7 +229,8 @@ async fn an_embedder_that_fails_is_a_miss_and_equality_still_answers() {
 
 #[tokio::test]
 async fn without_an_embedder_the_exact_tier_works_and_readiness_says_why() {
-    let parts = Parts { embedder: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+    let parts =
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
     let cache = Cache::open(&CacheConfig::default(), parts).unwrap();
 
     drop(miss(cache.find(&ask(RESET), NOW_MS).await));
@@ -285,7 +292,13 @@ async fn after_a_restart_an_alike_question_is_still_answered() {
     let open = || {
         let tasks = TaskTracker::new();
         let data_dir = Some(dir.path().to_owned());
-        let parts = Parts { embedder: Some(lexicon() as _), data_dir, tasks: tasks.clone(), now_ms: NOW_MS };
+        let parts = Parts {
+            embedder: Some(lexicon() as _),
+            guard: None,
+            data_dir,
+            tasks: tasks.clone(),
+            now_ms: NOW_MS,
+        };
         Bench { cache: Cache::open(&CacheConfig::default(), parts).unwrap(), tasks, lexicon: lexicon() }
     };
     open().keep(&ask(RESET), "{\"n\":1}").await;
@@ -301,7 +314,8 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
     let mut config = CacheConfig { max_temperature: -1.0, ..CacheConfig::default() };
     config.semantic.min_similarity = 1.5;
     config.exact.ttl_s = 0;
-    let parts = Parts { embedder: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+    let parts =
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
 
     let error = Cache::open(&config, parts).err().unwrap().to_string();
 
