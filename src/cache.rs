@@ -52,7 +52,7 @@ use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
 use purge::{Purge, Purged};
-use reader::Reader;
+use reader::ReadPair;
 use semantic::{Asked, Learned, Organs, Semantic, Sighting};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
@@ -104,6 +104,8 @@ impl CacheConfig {
             (exact.redis_timeout_ms > 0, "cache.exact.redis_timeout_ms must be at least 1"),
             (semantic.threads > 0, "cache.semantic.threads must be at least 1"),
             (semantic.deadline_ms > 0, "cache.semantic.deadline_ms must be at least 1"),
+            (semantic.guard_threads > 0, "cache.semantic.guard_threads must be at least 1"),
+            (semantic.guard_deadline_ms > 0, "cache.semantic.guard_deadline_ms must be at least 1"),
             (semantic.max_entries > 0, "cache.semantic.max_entries must be at least 1"),
             (semantic.qdrant_timeout_ms > 0, "cache.semantic.qdrant_timeout_ms must be at least 1"),
             (!semantic.qdrant_collection.is_empty(), "cache.semantic.qdrant_collection must not be empty"),
@@ -132,8 +134,8 @@ pub enum CacheError {
 pub struct Parts {
     /// Without one the semantic tier is closed and says so in its readiness.
     pub embedder: Option<Arc<dyn Embed>>,
-    /// Reads a question and a cached one together; without it the semantic tier knows less.
-    pub reader: Option<Arc<dyn Reader>>,
+    /// Without one the semantic tier goes by the rest of what it knows of two texts.
+    pub guard: Option<Arc<dyn ReadPair>>,
     /// Where semantic entries survive a restart; of no effect with Qdrant.
     pub data_dir: Option<PathBuf>,
     /// Answers are written by its tasks, so that shutting down can wait for them.
@@ -178,7 +180,7 @@ impl Cache {
             Some(embedder) => {
                 let index = open_index(&config.semantic, parts.data_dir, parts.now_ms)?;
                 let judge = config.semantic.judge();
-                let organs = Organs { embedder, reader: parts.reader, index, judge };
+                let organs = Organs { embedder, reader: parts.guard, index, judge };
                 Some(Semantic::new(&config.semantic, organs))
             }
             None => None,

@@ -24,7 +24,7 @@ use super::index::{EntryId, Index, IndexError, Neighbour, Wanted};
 use super::judge::{Case, Judge};
 use super::purge::Purge;
 use super::question::Question;
-use super::reader::Reader;
+use super::reader::{ReadError, ReadPair};
 use super::risk::{N_NEIGHBOURS, Refusal, RiskConfig, Verdict};
 use super::strikes::Strikes;
 use super::warden::Warden;
@@ -79,6 +79,12 @@ pub struct SemanticConfig {
     pub threads: usize,
     /// Milliseconds an embedding may take, waiting included, before the lookup is a miss. Default 50.
     pub deadline_ms: u64,
+    /// The folder of the trained guard: `model.onnx`, `tokenizer.json` and `config.json`. Default `router-models/guard`.
+    pub guard_dir: PathBuf,
+    /// Pairs of texts the guard reads at once, each on a thread of its own. Default 2.
+    pub guard_threads: usize,
+    /// Milliseconds the guard may take, waiting included, before it is done without. Default 50.
+    pub guard_deadline_ms: u64,
     /// Qdrant's gRPC address: keep entries there, shared by all replicas. Default unset (in memory,
     /// with a log in the data folder).
     pub qdrant_url: Option<String>,
@@ -151,6 +157,9 @@ impl Default for SemanticConfig {
             pooling: Pooling::Mean,
             threads: 2,
             deadline_ms: 50,
+            guard_dir: PathBuf::from("router-models/guard"),
+            guard_threads: 2,
+            guard_deadline_ms: 50,
             qdrant_url: None,
             qdrant_api_key: None,
             qdrant_collection: "stiver_semantic".to_owned(),
@@ -161,7 +170,7 @@ impl Default for SemanticConfig {
 
 pub(super) struct Semantic {
     embedder: Arc<dyn Embed>,
-    reader: Option<Arc<dyn Reader>>,
+    reader: Option<Arc<dyn ReadPair>>,
     index: Arc<dyn Index>,
     judge: Judge,
     strikes: Strikes,
@@ -177,7 +186,7 @@ pub(super) struct Semantic {
 /// What a semantic tier is built from beside its configuration.
 pub(super) struct Organs {
     pub(super) embedder: Arc<dyn Embed>,
-    pub(super) reader: Option<Arc<dyn Reader>>,
+    pub(super) reader: Option<Arc<dyn ReadPair>>,
     pub(super) index: Arc<dyn Index>,
     pub(super) judge: Judge,
 }
@@ -308,7 +317,14 @@ impl Semantic {
             return None;
         }
         let read = self.reader.as_ref()?.p_same(text, &neighbour.text).await;
-        read.inspect_err(|error| self.reader_alarm.raise(error)).ok()
+        match read {
+            Ok(p_same) => Some(p_same),
+            Err(ReadError::TooLong { .. }) => None,
+            Err(error @ (ReadError::Deadline { .. } | ReadError::Failed(_))) => {
+                self.reader_alarm.raise(&error);
+                None
+            }
+        }
     }
 
     /// The least similarity that is served: a client may raise it, not lower it.

@@ -92,7 +92,7 @@ impl Bench {
         let embedder: Arc<dyn Embed> = Arc::clone(&lexicon) as _;
         let parts = Parts {
             embedder: Some(embedder),
-            reader: None,
+            guard: None,
             data_dir: None,
             tasks: tasks.clone(),
             now_ms: NOW_MS,
@@ -238,7 +238,7 @@ async fn an_embedder_that_fails_is_a_miss_and_equality_still_answers() {
 #[tokio::test]
 async fn without_an_embedder_the_exact_tier_works_and_readiness_says_why() {
     let parts =
-        Parts { embedder: None, reader: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
     let cache = Cache::open(&CacheConfig::default(), parts).unwrap();
 
     drop(miss(cache.find(&ask(RESET), NOW_MS).await));
@@ -302,7 +302,7 @@ async fn after_a_restart_an_alike_question_is_still_answered() {
         let data_dir = Some(dir.path().to_owned());
         let parts = Parts {
             embedder: Some(lexicon() as _),
-            reader: None,
+            guard: None,
             data_dir,
             tasks: tasks.clone(),
             now_ms: NOW_MS,
@@ -324,7 +324,7 @@ fn every_mistake_in_the_configuration_is_told_at_once() {
     config.semantic.min_similarity = Some(1.5);
     config.exact.ttl_s = 0;
     let parts =
-        Parts { embedder: None, reader: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
 
     let error = Cache::open(&config, parts).err().unwrap().to_string();
 

@@ -22,7 +22,7 @@ use super::embedder::Embed;
 use super::index::{EntryId, ScanConfig, ScanIndex};
 use super::judge::Judge;
 use super::question::Question;
-use super::reader::Reader;
+use super::reader::ReadPair;
 use super::risk::{RiskConfig, VCache};
 use super::semantic::{Asked, Fresh, Organs, Semantic, SemanticConfig};
 use super::warden::Warden;
@@ -104,7 +104,7 @@ impl Agree for Spelled {
 }
 
 impl Trial {
-    pub fn new(embedder: Arc<dyn Embed>, reader: Option<Arc<dyn Reader>>, policy: Policy) -> Self {
+    pub fn new(embedder: Arc<dyn Embed>, reader: Option<Arc<dyn ReadPair>>, policy: Policy) -> Self {
         let (judge, bar, promised) = match policy {
             Policy::Static(bar) => (Judge::Threshold, bar as f32, 1.0),
             Policy::VCache(delta) => (Judge::VCache(Mutex::new(VCache::new(delta))), -1.0, delta),
