@@ -6,6 +6,10 @@
 //!
 //! Invariants: each row is asked once, in order; what was served without an audit is not stored.
 
+mod remembered;
+
+pub use remembered::Remembered;
+
 use std::sync::Arc;
 use std::time::Instant;
 
