@@ -16,6 +16,7 @@ mod fill;
 mod flight;
 pub mod guard;
 pub mod index;
+pub mod pair_trial;
 pub mod policy;
 pub mod purge;
 mod question;
