@@ -18,6 +18,7 @@ mod flight;
 pub mod guard;
 pub mod index;
 mod judge;
+pub mod pair_trial;
 pub mod policy;
 pub mod purge;
 mod question;

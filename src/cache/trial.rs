@@ -224,7 +224,7 @@ fn interval(count: u64, n: u64) -> [f64; 2] {
 }
 
 /// The value that this share of `sorted` does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let idx = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(idx.saturating_sub(1)).copied().unwrap_or(0.0)
 }

@@ -3,6 +3,7 @@
 //! Runs the code of the live path. Calls no upstream, opens no ledger and keeps nothing.
 
 mod cache;
+mod guard;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
@@ -21,12 +22,15 @@ const DEADLINE_MS: u64 = 600_000;
 pub(super) enum Eval {
     /// The semantic cache: hit rate, wrong answers and latency on a stream of questions
     Cache(cache::CacheStream),
+    /// The guards of the semantic cache: which labelled pairs of texts would have shared an answer
+    Guard(guard::Pairs),
 }
 
 impl Eval {
     pub(super) async fn run(self, config: Config, env: &Environment) -> Done {
         match self {
             Self::Cache(stream) => stream.run(config, env).await,
+            Self::Guard(pairs) => pairs.run(config, env).await,
         }
     }
 }
