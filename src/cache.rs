@@ -24,6 +24,7 @@ mod semantic;
 pub mod stats;
 pub mod store;
 pub mod trial;
+pub mod warden;
 
 pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};
@@ -50,6 +51,7 @@ use purge::{Purge, Purged};
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
+use warden::Warden;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -142,6 +144,7 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     exact: Option<Exact>,
     semantic: Option<Semantic>,
+    warden: Arc<Warden>,
     /// The semantic tier is wanted but has no embedder.
     lacks_embedder: bool,
     flights: Flights<Landed>,
@@ -177,6 +180,7 @@ impl Cache {
         Ok(Self(Arc::new(Shared {
             exact: exact.map(|store| Exact::over(store, config.exact.ttl_s)),
             semantic,
+            warden: Arc::new(Warden::new(&risk::RiskConfig::default())),
             lacks_embedder,
             flights: Flights::default(),
             flight_wait: Duration::from_millis(config.single_flight_wait_ms),
@@ -280,6 +284,11 @@ impl Cache {
             leader: None,
             may_store: !question.control.no_store,
         }
+    }
+
+    /// The risk control of the semantic tier.
+    pub fn warden(&self) -> &Arc<Warden> {
+        &self.0.warden
     }
 
     /// Removes answers from both tiers. What is being answered at this moment is stored after it.
