@@ -29,7 +29,7 @@ pub mod stats;
 pub mod store;
 mod strikes;
 pub mod trial;
-mod warden;
+pub mod warden;
 
 pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};
@@ -57,6 +57,7 @@ use reader::ReadPair;
 use semantic::{Asked, Learned, Organs, Semantic, Sighting};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
+use warden::Warden;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -151,6 +152,7 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     exact: Option<Exact>,
     semantic: Option<Semantic>,
+    warden: Arc<Warden>,
     /// The semantic tier is wanted but has no embedder.
     lacks_embedder: bool,
     flights: Flights<Landed>,
@@ -175,12 +177,13 @@ impl Cache {
             return Err(CacheError::Config(mistakes));
         }
         let exact = config.exact.enabled.then(|| open_store(&config.exact)).transpose()?;
+        let warden = Arc::new(Warden::new(&config.semantic.risk()));
         let wants_semantic = config.semantic.enabled;
         let lacks_embedder = wants_semantic && parts.embedder.is_none();
         let semantic = match parts.embedder.filter(|_| wants_semantic) {
             Some(embedder) => {
                 let index = open_index(&config.semantic, parts.data_dir, parts.now_ms)?;
-                let judge = config.semantic.judge();
+                let judge = config.semantic.judge(&warden);
                 let organs = Organs { embedder, reader: parts.guard, index, judge };
                 Some(Semantic::new(&config.semantic, organs))
             }
@@ -189,6 +192,7 @@ impl Cache {
         Ok(Self(Arc::new(Shared {
             exact: exact.map(|store| Exact::over(store, config.exact.ttl_s)),
             semantic,
+            warden,
             lacks_embedder,
             flights: Flights::default(),
             flight_wait: Duration::from_millis(config.single_flight_wait_ms),
@@ -304,6 +308,11 @@ impl Cache {
             leader: None,
             may_store: !question.control.no_store,
         }
+    }
+
+    /// The risk control of the semantic tier.
+    pub fn warden(&self) -> &Arc<Warden> {
+        &self.0.warden
     }
 
     /// Removes answers from both tiers. What is being answered at this moment is stored after it.

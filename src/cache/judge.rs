@@ -6,6 +6,8 @@
 //! Invariants: a question is ruled on once, with or without neighbours; nothing is proposed that is less
 //! alike than asked for.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
 use super::guard::{self, Why};
@@ -18,7 +20,7 @@ pub(super) enum Judge {
     Threshold,
     /// To compare with; nothing is served to clients by it.
     VCache(Mutex<VCache>),
-    Proven(Box<Warden>),
+    Proven(Arc<Warden>),
 }
 
 /// A question and what lies near it, nearest first.

@@ -130,9 +130,9 @@ impl SemanticConfig {
         }
     }
 
-    pub(super) fn judge(&self) -> Judge {
+    pub(super) fn judge(&self, warden: &Arc<Warden>) -> Judge {
         match self.policy {
-            Policy::Proven => Judge::Proven(Box::new(Warden::new(&self.risk()))),
+            Policy::Proven => Judge::Proven(Arc::clone(warden)),
             Policy::Threshold => Judge::Threshold,
         }
     }

@@ -113,7 +113,7 @@ impl Trial {
             Policy::Static(bar) => (Judge::Threshold, bar as f32, 1.0),
             Policy::VCache(delta) => (Judge::VCache(Mutex::new(VCache::new(delta))), -1.0, delta),
             Policy::Stiver(config) => {
-                (Judge::Proven(Box::new(Warden::new(&config))), -1.0, config.max_false_hit_rate)
+                (Judge::Proven(Arc::new(Warden::new(&config))), -1.0, config.max_false_hit_rate)
             }
         };
         let unbounded = ScanConfig { max_entries: usize::MAX, max_bytes: u64::MAX, dir: None };
@@ -168,7 +168,7 @@ impl Trial {
         let false_hit_rate_ci = interval(false_hits, n);
         let mut sorted = self.lookup_ms.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        let proven = self.semantic.judge().warden().map(Warden::false_hit_rate_upper);
+        let proven = self.semantic.judge().warden().map(|warden| warden.false_hit_rate_upper());
         Report {
             n,
             hits,

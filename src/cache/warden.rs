@@ -1,27 +1,40 @@
-//! The risk control of all calls of this process, behind one lock.
+//! The risk control as the cache holds it: one for all calls of this process, asked from many tasks.
 //!
-//! Decides nothing itself and keeps nothing on disk.
+//! Decides nothing itself: [`Risk`] does. Does no I/O; who keeps its state asks for it here.
+//!
+//! Invariants: the lock is never held over an await, nor while a state is written or read as text.
 
 use parking_lot::Mutex;
 
-use super::risk::{Candidate, Decision, Risk, RiskConfig, Scope};
+use super::risk::{Candidate, Decision, Risk, RiskConfig, Scope, Standing};
 
-pub(super) struct Warden(Mutex<Risk>);
+/// The risk control of all scopes, shared by all who serve.
+#[derive(Debug)]
+pub struct Warden {
+    risk: Mutex<Risk>,
+}
 
 impl Warden {
-    pub(super) fn new(config: &RiskConfig) -> Self {
-        Self(Mutex::new(Risk::new(config)))
+    pub fn new(config: &RiskConfig) -> Self {
+        Self { risk: Mutex::new(Risk::new(config)) }
     }
 
-    pub(super) fn decide(&self, scope: &str, candidate: Option<Candidate>, draw: f64) -> Decision {
-        self.0.lock().decide(&Scope::new(scope), candidate, draw)
+    /// Counts a request and judges its candidate; see [`Risk::decide`].
+    pub fn decide(&self, scope: &str, candidate: Option<Candidate>, draw: f64) -> Decision {
+        self.risk.lock().decide(&Scope::new(scope), candidate, draw)
     }
 
-    pub(super) fn observe(&self, scope: &str, decision: &Decision, right: bool) {
-        self.0.lock().observe(&Scope::new(scope), decision, right);
+    /// Tells what became of a decision; see [`Risk::observe`].
+    pub fn observe(&self, scope: &str, decision: &Decision, right: bool) {
+        self.risk.lock().observe(&Scope::new(scope), decision, right);
     }
 
-    pub(super) fn false_hit_rate_upper(&self) -> f64 {
-        self.0.lock().false_hit_rate_upper()
+    pub fn standing(&self, scope: &str) -> Option<Standing> {
+        self.risk.lock().standing(&Scope::new(scope))
+    }
+
+    /// Of all scopes together.
+    pub fn false_hit_rate_upper(&self) -> f64 {
+        self.risk.lock().false_hit_rate_upper()
     }
 }
