@@ -52,7 +52,7 @@ pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
     };
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
-    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.outcome()).await?;
+    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.said()).await?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     Ok(settle(gateway, admitted, call, fill, answered))
 }

@@ -85,6 +85,8 @@ const SHOWN: &[&str] = &[
     // What an operator wants gone, and why it could not be.
     "cache::CacheError",
     "cache::EntryId",
+    // Why the cache was not asked, in words for people.
+    "cache::policy::Ineligible",
     "cache::purge",
     "cache::risk",
     "cache::trial",

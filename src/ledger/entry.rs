@@ -36,6 +36,12 @@ pub struct Entry {
     pub attempts: u32,
     pub path: AnswerPath,
     pub cache: CacheOutcome,
+    /// Why the cache was not asked, or compared no meanings: a word of `cache::policy::Ineligible`.
+    #[serde(default)]
+    pub cache_why: Option<String>,
+    /// The cached answer that was given, as `x-stiver-cache-entry` names it.
+    #[serde(default)]
+    pub cache_entry: Option<String>,
     pub similarity: Option<f32>,
     pub usage: Usage,
     /// What the call cost; `None` where the model has no known price.
@@ -108,6 +114,8 @@ impl Entry {
             attempts: 0,
             path: AnswerPath::None,
             cache: CacheOutcome::Bypass,
+            cache_why: None,
+            cache_entry: None,
             similarity: None,
             usage: Usage::default(),
             cost: None,

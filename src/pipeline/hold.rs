@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::lookup::Said;
 use super::plan::{Planned, plan_local};
 use super::text::asked;
 use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::budget::{Budget, OnExceed, Payer};
-use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
+use crate::ledger::entry::{AnswerPath, Entry};
 use crate::ledger::{Hold, HoldAsk, HoldError};
 
 /// Money set aside for a planned call: the leave to send it.
@@ -39,11 +40,11 @@ pub(super) async fn hold(
     admitted: &Admitted,
     call: &Call,
     planned: Planned,
-    cache: CacheOutcome,
+    said: Said,
 ) -> Result<(Planned, Held)> {
     let budgets = Arc::clone(&admitted.caller.budgets);
     let of_hold = |refused: &HoldError| Error::of_hold(refused, gateway.clock.now_ms());
-    let refused = match gateway.ledger.hold(ask(admitted, call, &planned, cache, budgets)).await {
+    let refused = match gateway.ledger.hold(ask(admitted, call, &planned, said, budgets)).await {
         Ok(hold) => {
             call.mark(Stage::Held);
             return Ok((planned, Held::with_text(hold, admitted, call)));
@@ -59,23 +60,18 @@ pub(super) async fn hold(
     };
     let is_left = |budget: &&Budget| budget.on_exceed != OnExceed::LocalOnly;
     let others = admitted.caller.budgets.iter().filter(is_left).cloned().collect();
-    let held = gateway.ledger.hold(ask(admitted, call, &planned, cache, others)).await;
+    let held = gateway.ledger.hold(ask(admitted, call, &planned, said, others)).await;
     call.mark(Stage::Held);
     let hold = held.map_err(|refused| of_hold(&refused))?;
     Ok((planned, Held::with_text(hold, admitted, call)))
 }
 
-fn ask(
-    admitted: &Admitted,
-    call: &Call,
-    planned: &Planned,
-    cache: CacheOutcome,
-    budgets: Arc<[Budget]>,
-) -> HoldAsk {
+fn ask(admitted: &Admitted, call: &Call, planned: &Planned, said: Said, budgets: Arc<[Budget]>) -> HoldAsk {
     let mut entry_draft = draft(admitted, call);
     entry_draft.score = planned.scored.map(|scored| scored.score);
     entry_draft.score_source = planned.scored.map(|scored| scored.source.as_str().to_owned());
-    entry_draft.cache = cache;
+    entry_draft.cache = said.outcome;
+    entry_draft.cache_why = said.why.map(|why| why.as_str().to_owned());
     entry_draft.tier = planned.plan.first.tier.clone();
     entry_draft.reason = planned.plan.reason.to_string();
     entry_draft.path = AnswerPath::Upstream;

@@ -191,7 +191,7 @@ async fn an_arm_may_switch_the_cache_off_for_its_own_calls() {
         outcomes.push(ask(&gateway, "auto", user, EASY).await.header("x-stiver-cache").to_owned());
     }
 
-    assert_eq!(outcomes, ["miss", "hit-exact", "bypass", "bypass"]);
+    assert_eq!(outcomes, ["miss", "hit-exact", "bypass; reason=arm", "bypass; reason=arm"]);
     gateway.finish().await;
 }
 
@@ -201,7 +201,8 @@ async fn an_arm_may_ask_for_more_likeness_or_for_equality() {
         return;
     }
     const QUESTIONS: [&str; 2] = ["How do I reset my password?", "How can I reset my password?"];
-    for (changes, expected) in [("cache = { min_similarity = 0.999 }", "miss"), ("cache = \"exact\"", "miss")]
+    for (changes, expected) in
+        [("cache = { min_similarity = 0.999 }", "miss"), ("cache = \"exact\"", "miss; semantic=arm")]
     {
         let fake = FakeUpstream::start();
         let splits = halves("likeness", "gpt-4o", "user", changes);

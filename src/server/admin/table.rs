@@ -101,7 +101,7 @@ pub(super) fn call_object(entry: &Entry) -> Map<String, Value> {
     object
 }
 
-const CALL_COLUMNS: [&str; 26] = [
+const CALL_COLUMNS: [&str; 28] = [
     "id",
     "at",
     "team",
@@ -119,6 +119,8 @@ const CALL_COLUMNS: [&str; 26] = [
     "attempts",
     "path",
     "cache",
+    "cache_why",
+    "cache_entry",
     "similarity",
     "cost_usd",
     "baseline_usd",
