@@ -46,6 +46,7 @@ use embedder::Embed;
 use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
+use policy::PersonalData;
 use purge::{Purge, Purged};
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
@@ -61,6 +62,9 @@ pub struct CacheConfig {
     pub max_temperature: f64,
     /// Bytes of the largest answer kept. Default 1048576 (1 MiB).
     pub max_answer_bytes: usize,
+    /// What becomes of requests with e-mail addresses, phone, card or account numbers or keys in them: `bypass` the
+    /// cache, `exact` (answered from it only when equal) or `allow` (not looked for). Default `bypass`.
+    pub personal_data: PersonalData,
     /// Milliseconds to wait for an equal request already under way before going upstream as well;
     /// 0 never waits. Default 10000.
     pub single_flight_wait_ms: u64,
@@ -74,6 +78,7 @@ impl Default for CacheConfig {
             max_temperature: 1.0,
             max_answer_bytes: 1 << 20,
             single_flight_wait_ms: 10_000,
+            personal_data: PersonalData::Bypass,
         }
     }
 }

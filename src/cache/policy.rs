@@ -5,6 +5,10 @@
 //! Invariants: whatever the semantic tier may do the exact tier may do too; an answer that was
 //! cut short, failed or calls a tool is never kept; a closed tier has a word that says why.
 
+pub mod personal;
+
+pub use personal::PersonalData;
+
 use crate::chat::{Endpoint, Request};
 
 /// What the policy needs to know of a request.
@@ -20,10 +24,12 @@ pub struct RequestFacts {
     pub ends_with_user_text: bool,
     /// Bytes of that text.
     pub text_bytes: usize,
+    pub has_personal_data: bool,
 }
 
 impl RequestFacts {
-    pub fn of(request: &Request) -> Self {
+    /// Looks for personal data only where it matters.
+    pub fn of(request: &Request, personal_data: PersonalData) -> Self {
         let last = request.messages.last();
         Self {
             is_chat: request.endpoint == Endpoint::Chat,
@@ -36,6 +42,12 @@ impl RequestFacts {
                 message.role == crate::chat::Role::User && !message.text.trim().is_empty()
             }),
             text_bytes: last.map_or(0, |message| message.text.trim().len()),
+            has_personal_data: match personal_data {
+                PersonalData::Bypass | PersonalData::Exact => {
+                    personal::found_among(&request.messages).is_some()
+                }
+                PersonalData::Allow => false,
+            },
         }
     }
 }
@@ -58,6 +70,8 @@ pub enum Ineligible {
     Arm,
     #[error("the temperature asks for a fresh answer")]
     Temperature,
+    #[error("the request holds personal data or a secret")]
+    PersonalData,
     #[error("only chats are compared by meaning")]
     Endpoint,
     #[error("the request offers tools")]
@@ -75,11 +89,12 @@ pub enum Ineligible {
 }
 
 impl Ineligible {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Off,
         Self::Client,
         Self::Arm,
         Self::Temperature,
+        Self::PersonalData,
         Self::Endpoint,
         Self::Tools,
         Self::Media,
@@ -96,6 +111,7 @@ impl Ineligible {
             Self::Client => "client",
             Self::Arm => "arm",
             Self::Temperature => "temperature",
+            Self::PersonalData => "personal-data",
             Self::Endpoint => "endpoint",
             Self::Tools => "tools",
             Self::Media => "media",
@@ -118,6 +134,7 @@ pub struct Allowed {
     pub max_temperature: f64,
     /// Bytes of the longest text that is compared by meaning.
     pub max_text_bytes: usize,
+    pub personal_data: PersonalData,
 }
 
 /// What is equal byte for byte may share an answer; what is only alike must be plain text.
@@ -126,7 +143,16 @@ pub fn eligibility(facts: &RequestFacts, allowed: &Allowed) -> Eligibility {
     if facts.temperature.unwrap_or(1.0) > allowed.max_temperature {
         return Eligibility { exact: Err(Ineligible::Temperature), semantic: Err(Ineligible::Temperature) };
     }
-    Eligibility { exact: Ok(()), semantic: plain_text(facts, allowed.max_text_bytes) }
+    let personal = Err(Ineligible::PersonalData);
+    match allowed.personal_data {
+        PersonalData::Bypass if facts.has_personal_data => {
+            Eligibility { exact: personal, semantic: personal }
+        }
+        PersonalData::Exact if facts.has_personal_data => Eligibility { exact: Ok(()), semantic: personal },
+        PersonalData::Bypass | PersonalData::Exact | PersonalData::Allow => {
+            Eligibility { exact: Ok(()), semantic: plain_text(facts, allowed.max_text_bytes) }
+        }
+    }
 }
 
 fn plain_text(facts: &RequestFacts, max_text_bytes: usize) -> Result<(), Ineligible> {
@@ -181,7 +207,8 @@ pub fn storable(facts: &AnswerFacts<'_>, max_answer_bytes: usize) -> bool {
 mod tests {
     use super::*;
 
-    const ALLOWED: Allowed = Allowed { max_temperature: 1.0, max_text_bytes: 100 };
+    const ALLOWED: Allowed =
+        Allowed { max_temperature: 1.0, max_text_bytes: 100, personal_data: PersonalData::Bypass };
 
     fn plain() -> RequestFacts {
         RequestFacts {
@@ -193,6 +220,7 @@ mod tests {
             wants_logprobs: false,
             ends_with_user_text: true,
             text_bytes: 20,
+            has_personal_data: false,
         }
     }
 
@@ -252,7 +280,7 @@ mod tests {
             "messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"}]}"#;
         let request = Request::parse(crate::chat::Endpoint::Chat, body).unwrap();
 
-        let facts = RequestFacts::of(&request);
+        let facts = RequestFacts::of(&request, PersonalData::Bypass);
 
         let expected = RequestFacts {
             temperature: Some(0.5),
@@ -262,6 +290,26 @@ mod tests {
             ..plain()
         };
         assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn personal_data_shuts_as_much_as_the_operator_says() {
+        let facts = RequestFacts { has_personal_data: true, ..plain() };
+        let open = |personal_data| eligibility(&facts, &Allowed { personal_data, ..ALLOWED });
+        let shut = Err(Ineligible::PersonalData);
+
+        assert_eq!(open(PersonalData::Bypass), Eligibility { exact: shut, semantic: shut });
+        assert_eq!(open(PersonalData::Exact), Eligibility { exact: Ok(()), semantic: shut });
+        assert_eq!(open(PersonalData::Allow), Eligibility { exact: Ok(()), semantic: Ok(()) });
+    }
+
+    #[test]
+    fn personal_data_is_looked_for_only_where_it_matters() {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"I am ada@example.org"}]}"#;
+        let request = Request::parse(crate::chat::Endpoint::Chat, body).unwrap();
+        let has = |personal_data| RequestFacts::of(&request, personal_data).has_personal_data;
+
+        assert!(has(PersonalData::Bypass) && has(PersonalData::Exact) && !has(PersonalData::Allow));
     }
 
     #[test]

@@ -83,9 +83,10 @@ fn arm_cache(admitted: &Admitted) -> ArmCache {
 
 /// The tiers that the operator, the request and its arm leave open.
 fn open_tiers(admitted: &Admitted, call: &Call) -> Eligibility {
-    let CacheConfig { max_temperature, semantic, .. } = &admitted.live.config.cache;
-    let allowed = Allowed { max_temperature: *max_temperature, max_text_bytes: semantic.max_text_bytes };
-    let open = eligibility(&RequestFacts::of(&call.request), &allowed);
+    let CacheConfig { max_temperature, personal_data, semantic, .. } = &admitted.live.config.cache;
+    let (max_temperature, personal_data) = (*max_temperature, *personal_data);
+    let allowed = Allowed { max_temperature, max_text_bytes: semantic.max_text_bytes, personal_data };
+    let open = eligibility(&RequestFacts::of(&call.request, personal_data), &allowed);
     match arm_cache(admitted) {
         ArmCache::Off => {
             let left_out = Err(Ineligible::Arm);

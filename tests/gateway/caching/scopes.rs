@@ -42,11 +42,13 @@ async fn the_same_words_with_anything_else_changed_are_asked_anew() {
     let gateway = Setup::of(&endpoints(&fake)).with_models().start().await;
     gateway.post(CHAT, &chat("gpt-4o", RESET)).await;
     gateway.until_entries(1).await;
-    for (what, body) in variants(RESET) {
-        let answer = gateway.post(CHAT, &body).await;
+    // Were a scope to leak, the same words would be found by likeness, and other words, too.
+    for text in [RESET_TOO, RESET] {
+        for (what, body) in variants(text) {
+            let answer = gateway.post_with(CHAT, &body, &[("cache-control", "no-store")]).await;
 
-        // Were a scope to leak, the same words would be found by likeness.
-        assert!(answer.header("x-stiver-cache").starts_with("miss"), "{what}");
+            assert!(answer.header("x-stiver-cache").starts_with("miss"), "{what}: {text}");
+        }
     }
     let same = gateway.post(CHAT, &chat("gpt-4o", RESET_TOO)).await;
     assert_eq!(same.header("x-stiver-cache"), "hit-semantic", "the question itself is still known");
@@ -128,6 +130,26 @@ async fn what_is_not_compared_by_meaning_says_why() {
         assert_eq!(gateway.row_of(&answer).await.cache_why.as_deref(), Some(expected));
     }
     gateway.finish().await;
+}
+
+#[tokio::test]
+async fn personal_data_bypasses_the_cache_unless_the_operator_says_otherwise() {
+    let question = chat("gpt-4o", "I am ada@example.org. How do I reset my password?");
+    for (word, expected) in [
+        ("bypass", ["bypass; reason=personal-data"; 2]),
+        ("exact", ["miss; semantic=personal-data", "hit-exact"]),
+        ("allow", ["miss", "hit-exact"]),
+    ] {
+        let fake = FakeUpstream::start();
+        let toml = format!("{}[cache]\npersonal_data = \"{word}\"\n", endpoints(&fake));
+        let gateway = TestGateway::start(&toml).await;
+        for expected in expected {
+            let answer = gateway.post(CHAT, &question).await;
+
+            assert_eq!(answer.header("x-stiver-cache"), expected, "{word}");
+        }
+        gateway.finish().await;
+    }
 }
 
 #[tokio::test]
