@@ -39,7 +39,7 @@ pub struct Entry {
     /// Why the cache was not asked, or compared no meanings: a word of `cache::policy::Ineligible`.
     #[serde(default)]
     pub cache_why: Option<String>,
-    /// The cached answer that was given, as `x-stiver-cache-entry` names it.
+    /// The name of the cached answer that was given, or under which this call's own may be kept.
     #[serde(default)]
     pub cache_entry: Option<String>,
     pub similarity: Option<f32>,
@@ -137,6 +137,17 @@ impl Entry {
         Some(self.baseline? - self.cost?)
     }
 
+    /// Whether it is a call of our own, that checks an answer of the cache: no client waited for it, and no team's
+    /// budget pays for it.
+    pub fn is_audit(&self) -> bool {
+        self.path == AnswerPath::Audit
+    }
+
+    /// Whether an earlier answer was given.
+    pub fn is_hit(&self) -> bool {
+        matches!(self.cache, CacheOutcome::HitExact | CacheOutcome::HitSemantic)
+    }
+
     /// What the call adds to a balance: an unpriced call adds nothing and is counted apart.
     pub fn charge(&self) -> NanoUsd {
         self.cost.unwrap_or(NanoUsd::ZERO)
@@ -175,6 +186,8 @@ word_enum!(
         Semantic = "semantic",
         Local = "local",
         Upstream = "upstream",
+        /// A call of our own, whose answer is compared with a cached one and given to nobody.
+        Audit = "audit",
         /// Nothing answered.
         None = "none",
     }
@@ -186,6 +199,8 @@ word_enum!(
         HitSemantic = "hit-semantic",
         Miss = "miss",
         Bypass = "bypass",
+        /// The call checks an answer that the cache gave.
+        Audit = "audit",
     }
 );
 word_enum!(

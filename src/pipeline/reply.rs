@@ -66,7 +66,7 @@ impl Facts {
             saved: entry.saved(),
             similarity: entry.similarity,
             age_s: None,
-            cache_entry: entry.cache_entry.clone(),
+            cache_entry: entry.cache_entry.clone().filter(|_| entry.is_hit()),
             split: arm_of(entry),
             n_attempts: entry.attempts,
             overhead: Duration::from_micros(entry.overhead_us),
@@ -92,7 +92,7 @@ impl Facts {
         let told = match self.cache {
             CacheOutcome::Bypass => why("reason"),
             CacheOutcome::Miss => why("semantic"),
-            CacheOutcome::HitExact | CacheOutcome::HitSemantic => None,
+            CacheOutcome::HitExact | CacheOutcome::HitSemantic | CacheOutcome::Audit => None,
         };
         told.unwrap_or_else(|| said.to_owned())
     }

@@ -72,6 +72,11 @@ impl CallEnded<'_> {
         let route = self.route.to_owned();
         counter!("stiver_calls_total", "endpoint" => self.endpoint, "route" => route.clone(), "path" => self.path, "outcome" => self.outcome)
             .increment(1);
+        if self.path == "audit" {
+            // Nobody asked for it, so it is no call: it costs, and is counted where its answer is compared.
+            self.emit_upstream(route);
+            return;
+        }
         histogram!("stiver_overhead_seconds", "path" => self.path).record(self.overhead.as_secs_f64());
         histogram!("gen_ai.client.operation.duration", "gen_ai.operation.name" => self.endpoint, "gen_ai.request.model" => route.clone())
             .record(self.total.as_secs_f64());

@@ -76,6 +76,8 @@ fn hits(sums: &Sums) -> Value {
         "n_hits_exact": sums.n_hits_exact,
         "n_hits_semantic": sums.n_hits_semantic,
         "hit_rate": (sums.n_calls > 0).then(|| n_hits as f64 / sums.n_calls as f64),
+        "n_audits": sums.n_audits,
+        "own_cost_usd": usd(sums.saved.own_cost),
         "saved_exact_usd": usd(sums.saved.exact),
         "saved_semantic_usd": usd(sums.saved.semantic),
         "saved_by_hits_usd": usd(sums.saved.exact.saturating_add(sums.saved.semantic)),
@@ -93,7 +95,7 @@ fn of_route(row: &SpendRow) -> Value {
 fn outcomes(by_cache: &[SpendRow]) -> Value {
     let n_calls = |word: &str| {
         let found = by_cache.iter().find(|row| row.names.first().is_some_and(|name| name == word));
-        found.map_or(0, |row| row.sums.n_calls)
+        found.map_or(0, |row| row.sums.n_calls + row.sums.n_audits)
     };
     CacheOutcome::ALL.iter().map(|one| (one.as_str().to_owned(), json!(n_calls(one.as_str())))).collect()
 }

@@ -23,6 +23,7 @@ pub(super) fn cells(sums: &Sums) -> Vec<(&'static str, Value)> {
         ("n_hits_semantic", json!(sums.n_hits_semantic)),
         ("n_local", json!(sums.n_local)),
         ("n_upstream", json!(sums.n_upstream)),
+        ("n_audits", json!(sums.n_audits)),
         ("n_attempts", json!(sums.n_attempts)),
         ("cost_usd", usd(sums.cost)),
         ("baseline_usd", usd(sums.baseline)),

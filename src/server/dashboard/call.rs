@@ -111,6 +111,7 @@ fn looked_up(call: &Entry) -> Markup {
             CacheOutcome::HitSemantic => "A question of the same meaning had been answered, and that answer was given again. Nothing was sent.",
             CacheOutcome::Miss => "No earlier answer fitted.",
             CacheOutcome::Bypass => "The cache was not asked.",
+            CacheOutcome::Audit => "A call of our own: it asks anew what the cache had answered, and its answer is compared with that one. Nobody waited for it, and no budget of the team pays for it.",
         }
         @if let Some(why) = call.cache_why.as_deref().and_then(Ineligible::parse) {
             @if call.cache == CacheOutcome::Miss { " Only an equal request would have done: " } @else { " The reason: " }
