@@ -8,6 +8,7 @@
 
 mod admit;
 mod assign;
+mod audit;
 mod call;
 mod dispatch;
 mod explain;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use admit::admit;
 use assign::count;
 pub use call::{Call, Options};
+use audit::Audit;
 pub use explain::explain;
 pub use reply::{Facts, Reply, ReplyBody};
 
@@ -50,9 +52,18 @@ pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
         Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
         Lookup::Miss(fill) => fill,
     };
+        Lookup::Audited(hit, fill) => {
+            let audit = Audit::of(gateway, &admitted, &call, fill);
+            let reply = replay(gateway, admitted, &call, &hit)?;
+            gateway.audits.start(audit.run(Arc::clone(gateway)));
+            return Ok(reply);
+        }
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
     let (planned, held) = hold(gateway, &admitted, &call, planned, fill.said()).await?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     Ok(settle(gateway, admitted, call, fill, answered))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use super::guard::{self, Verdict, Why};
 use super::index::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
 use super::purge::Purge;
 use crate::chat::Fingerprint;
+use crate::ledger::budget::usd_from_number_or_text;
 use crate::money::NanoUsd;
 
 /// Neighbours looked at: when the guard refuses the nearest, another may be the very same question.
@@ -62,6 +63,12 @@ pub struct SemanticConfig {
     pub qdrant_api_key: Option<SecretString>,
     /// The collection in Qdrant; made on first use. Default `stiver_semantic`.
     pub qdrant_collection: String,
+    /// Dollars a day (UTC) that checks of served answers may cost, all teams and replicas together, as a number or an
+    /// exact decimal text; 0 checks none. Default 5.
+    #[serde(deserialize_with = "usd_from_number_or_text")]
+    pub audit_usd_per_day: NanoUsd,
+    /// Checks of served answers under way at once. Default 8.
+    pub max_audits_in_flight: usize,
     /// Milliseconds Qdrant may take to answer before the lookup is a miss. Default 200.
     pub qdrant_timeout_ms: u64,
 }
@@ -92,6 +99,8 @@ impl Default for SemanticConfig {
             pooling: Pooling::Mean,
             threads: 2,
             deadline_ms: 50,
+            audit_usd_per_day: NanoUsd::new(5_000_000_000),
+            max_audits_in_flight: 8,
             qdrant_url: None,
             qdrant_api_key: None,
             qdrant_collection: "stiver_semantic".to_owned(),

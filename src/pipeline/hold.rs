@@ -16,8 +16,9 @@ use super::timeline::Stage;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::budget::{Budget, OnExceed, Payer};
-use crate::ledger::entry::{AnswerPath, Entry};
+use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
 use crate::ledger::{Hold, HoldAsk, HoldError};
+use crate::money::NanoUsd;
 
 /// Money set aside for a planned call: the leave to send it.
 #[derive(Debug)]
@@ -72,9 +73,17 @@ fn ask(admitted: &Admitted, call: &Call, planned: &Planned, said: Said, budgets:
     entry_draft.score_source = planned.scored.map(|scored| scored.source.as_str().to_owned());
     entry_draft.cache = said.outcome;
     entry_draft.cache_why = said.why.map(|why| why.as_str().to_owned());
+    if said.outcome != CacheOutcome::Bypass {
+        entry_draft.cache_entry = Some(admitted.canonical.exact.to_hex());
+    }
     entry_draft.tier = planned.plan.first.tier.clone();
     entry_draft.reason = planned.plan.reason.to_string();
     entry_draft.path = AnswerPath::Upstream;
+    if let Some(checked) = call.checks() {
+        entry_draft.reason = format!("checks the cached answer given to call {checked}");
+        // Without a cache there were nothing to check, so all of it is our own cost.
+        (entry_draft.path, entry_draft.baseline) = (AnswerPath::Audit, Some(NanoUsd::ZERO));
+    }
     // What a crash would post; `None` where a model without a price is metered as null.
     entry_draft.cost = planned.plan.first.ceiling.map(|_| planned.plan.ceiling);
     HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets }
@@ -88,7 +97,8 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
     entry.key = admitted.caller.key.clone();
     entry.user = call.user().map(str::to_owned);
     entry.tags = call.options.tags.clone();
-    if let Some(assigned) = admitted.assignment.arm() {
+    // What an arm's users wait for and pay is told of it, and they neither wait for an audit nor pay it.
+    if let Some(assigned) = admitted.assignment.arm().filter(|_| call.checks().is_none()) {
         entry.split = Some(assigned.split().name.to_string());
         entry.arm = Some(assigned.arm().name.to_string());
     }

@@ -14,6 +14,8 @@ use crate::routing::split::ArmCache;
 /// What the caches said.
 pub(super) enum Lookup {
     Hit(Hit),
+    /// Given, and asked anew in the background: the fresh answer goes in here.
+    Audited(Hit, Fill),
     Miss(Filling),
 }
 
@@ -21,6 +23,8 @@ pub(super) enum Lookup {
 pub(super) enum Filling {
     /// Put it here; others may be waiting for it.
     Fill { fill: Fill, semantic: Result<(), Ineligible> },
+    /// The same, of a call of our own: it is compared with the answer that was given.
+    Audit(Fill),
     /// Keep nothing.
     Bypass(Ineligible),
 }
@@ -36,13 +40,14 @@ impl Filling {
     pub(super) fn said(&self) -> Said {
         match self {
             Self::Fill { semantic, .. } => Said { outcome: CacheOutcome::Miss, why: semantic.err() },
+            Self::Audit(_) => Said { outcome: CacheOutcome::Audit, why: None },
             Self::Bypass(why) => Said { outcome: CacheOutcome::Bypass, why: Some(*why) },
         }
     }
 
     pub(super) fn into_fill(self) -> Option<Fill> {
         match self {
-            Self::Fill { fill, .. } => Some(fill),
+            Self::Fill { fill, .. } | Self::Audit(fill) => Some(fill),
             Self::Bypass(_) => None,
         }
     }
@@ -65,16 +70,21 @@ pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) 
         control,
         promise: &format!("{}/{}", admitted.caller.team.name, call.request.route),
         draw: rand::random(),
-        may_audit: false,
+        may_audit: semantic.is_ok() && may_audit(gateway, admitted),
     };
     let found = gateway.cache.find(&question, call.ts_ms).await;
     call.mark(Stage::LookedUp);
     match found {
-        Found::Hit(hit) | Found::Audited(hit, _) => Lookup::Hit(hit),
+        Found::Hit(hit) => Lookup::Hit(hit),
+        Found::Audited(hit, fill) => Lookup::Audited(hit, fill),
         Found::Miss(fill) => Lookup::Miss(Filling::Fill { fill, semantic }),
         Found::Bypass(Bypassed::Off) => Lookup::Miss(Filling::Bypass(Ineligible::Off)),
         Found::Bypass(Bypassed::Client) => Lookup::Miss(Filling::Bypass(Ineligible::Client)),
     }
+}
+
+fn may_audit(gateway: &Gateway, admitted: &Admitted) -> bool {
+    gateway.audits.have_room(&gateway.ledger, admitted.live.config.cache.semantic.audit_usd_per_day)
 }
 
 fn arm_cache(admitted: &Admitted) -> ArmCache {

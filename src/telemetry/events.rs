@@ -40,6 +40,8 @@ pub(super) fn describe() {
         "Scores given by the heuristic instead of the classifier"
     );
     describe_counter!("stiver_cache_purged_total", "Cached answers that an operator had removed, by tier");
+    describe_counter!("stiver_cache_audits_total", "Checks of cached answers that ended, by outcome");
+    describe_counter!("stiver_cache_feedback_total", "Answers that clients rated, by rating");
     describe_counter!("stiver_config_reloads_total", "Configuration reloads, by result");
     describe_gauge!("stiver_calls_in_flight", "Calls being answered now");
     describe_histogram!("stiver_overhead_seconds", "Time a call spent in the gateway itself");
@@ -203,6 +205,28 @@ impl ConfigReloaded<'_> {
         for problem in self.problems {
             tracing::error!(
                 "the configuration was not reloaded, the last good one stays in force: {problem}"
+/// A check of a cached answer ended: `answered` (whole), `broken` (off in the middle), `failed` (no answer) or
+/// `stopped` with the gateway.
+pub struct AuditEnded<'a> {
+    pub id: &'a str,
+    pub route: &'a str,
+    pub outcome: &'static str,
+    pub why: &'a str,
+}
+
+impl AuditEnded<'_> {
+    pub fn emit(&self) {
+        counter!("stiver_cache_audits_total", "outcome" => self.outcome).increment(1);
+        tracing::debug!(
+            call.id = self.id,
+            gen_ai.request.model = self.route,
+            outcome = self.outcome,
+            "an audit ended: {}",
+            self.why
+        );
+    }
+}
+
             );
         }
     }
