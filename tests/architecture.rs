@@ -82,8 +82,7 @@ const RULES: &[Rule] = &[
 
 const SHOWN: &[&str] = &[
     "admission",
-    // What an operator wants gone, and why it could not be.
-    "cache::CacheError",
+    // What an operator wants gone.
     "cache::EntryId",
     // Why the cache was not asked, in words for people.
     "cache::policy::Ineligible",

@@ -256,6 +256,11 @@ impl Semantic {
         Fingerprint::new(*hasher.finalize().as_bytes())
     }
 
+    /// What is kept under a name, however old.
+    pub(super) async fn kept(&self, id: EntryId) -> Result<Option<StoredAnswer>, IndexError> {
+        Ok(self.index.answer(id).await?.and_then(|bytes| StoredAnswer::decode(&bytes).ok()))
+    }
+
     /// Tells how many are gone.
     pub(super) async fn purge(&self, purge: &Purge) -> Result<u64, IndexError> {
         match purge {

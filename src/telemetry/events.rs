@@ -72,13 +72,13 @@ pub struct CallEnded<'a> {
 impl CallEnded<'_> {
     pub fn emit(&self) {
         let route = self.route.to_owned();
-        counter!("stiver_calls_total", "endpoint" => self.endpoint, "route" => route.clone(), "path" => self.path, "outcome" => self.outcome)
-            .increment(1);
         if self.path == "audit" {
             // Nobody asked for it, so it is no call: it costs, and is counted where its answer is compared.
             self.emit_upstream(route);
             return;
         }
+        counter!("stiver_calls_total", "endpoint" => self.endpoint, "route" => route.clone(), "path" => self.path, "outcome" => self.outcome)
+            .increment(1);
         histogram!("stiver_overhead_seconds", "path" => self.path).record(self.overhead.as_secs_f64());
         histogram!("gen_ai.client.operation.duration", "gen_ai.operation.name" => self.endpoint, "gen_ai.request.model" => route.clone())
             .record(self.total.as_secs_f64());
@@ -174,6 +174,21 @@ impl ScoreFellBack {
     }
 }
 
+/// A client said that an answer was wrong, or right.
+pub struct FeedbackGiven {
+    pub rating: &'static str,
+    pub n_exact: u64,
+    pub n_semantic: u64,
+}
+
+impl FeedbackGiven {
+    pub fn emit(&self) {
+        let Self { rating, n_exact, n_semantic } = *self;
+        counter!("stiver_cache_feedback_total", "rating" => rating).increment(1);
+        tracing::debug!(rating, n_exact, n_semantic, "a client rated an answer");
+    }
+}
+
 /// An operator had cached answers removed.
 pub struct CachePurged {
     pub n_exact: u64,
@@ -190,21 +205,6 @@ impl CachePurged {
     }
 }
 
-/// The configuration was read again.
-pub struct ConfigReloaded<'a> {
-    pub problems: &'a [String],
-}
-
-impl ConfigReloaded<'_> {
-    pub fn emit(&self) {
-        let result = if self.problems.is_empty() { "ok" } else { "kept_last_good" };
-        counter!("stiver_config_reloads_total", "result" => result).increment(1);
-        if self.problems.is_empty() {
-            tracing::info!("the configuration was reloaded");
-        }
-        for problem in self.problems {
-            tracing::error!(
-                "the configuration was not reloaded, the last good one stays in force: {problem}"
 /// A check of a cached answer ended: `answered` (whole), `broken` (off in the middle), `failed` (no answer) or
 /// `stopped` with the gateway.
 pub struct AuditEnded<'a> {
@@ -227,6 +227,21 @@ impl AuditEnded<'_> {
     }
 }
 
+/// The configuration was read again.
+pub struct ConfigReloaded<'a> {
+    pub problems: &'a [String],
+}
+
+impl ConfigReloaded<'_> {
+    pub fn emit(&self) {
+        let result = if self.problems.is_empty() { "ok" } else { "kept_last_good" };
+        counter!("stiver_config_reloads_total", "result" => result).increment(1);
+        if self.problems.is_empty() {
+            tracing::info!("the configuration was reloaded");
+        }
+        for problem in self.problems {
+            tracing::error!(
+                "the configuration was not reloaded, the last good one stays in force: {problem}"
             );
         }
     }

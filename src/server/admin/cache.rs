@@ -15,7 +15,7 @@ use super::read::{question, unreadable};
 use super::{respond, table, taken_from_operator};
 use crate::cache::EntryId;
 use crate::cache::purge::{Chosen, Purge};
-use crate::error::{Blame, Error, Result};
+use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::ledger::entry::{AnswerPath, CacheOutcome};
 use crate::ledger::report::{By, CallsAsk, Figures, Filter, SpendAsk, SpendRow, Sums};
@@ -130,7 +130,7 @@ pub(super) async fn purge(State(gateway): State<Arc<Gateway>>, request: Request)
         let body: PurgeBody = serde_json::from_slice(&body)
             .map_err(|error| Error::invalid(format!("the body is not as expected: {error}")))?;
         let purge = wanted(body)?;
-        let gone = gateway.cache.purge(&purge).await.map_err(|error| not_purged(&error))?;
+        let gone = gateway.cache.purge(&purge).await?;
         CachePurged { n_exact: gone.n_exact, n_semantic: gone.n_semantic }.emit();
         Ok(json!({"object": "purge", "n_exact": gone.n_exact, "n_semantic": gone.n_semantic}))
     };
@@ -163,14 +163,6 @@ fn wanted(body: PurgeBody) -> Result<Purge> {
         )),
         _ => Err(Error::invalid("`all` and `entry` stand alone; leave the other names out")),
     }
-}
-
-fn not_purged(error: &crate::cache::CacheError) -> Error {
-    tracing::error!("cached answers cannot be purged: {error}");
-    let message = "a store of the cache does not answer, so some of it may still be there; ask again";
-    let mut told = Error::new(Blame::Gateway, 503, "server_error", message).with_code("cache_away");
-    told.retry_after_ms = Some(2_000);
-    told
 }
 
 #[cfg(test)]
