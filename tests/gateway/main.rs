@@ -14,6 +14,7 @@ mod answers;
 mod caching;
 mod dashboard;
 mod degraded;
+mod feedback;
 mod figures;
 mod local;
 mod money;
