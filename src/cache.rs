@@ -20,6 +20,8 @@ pub mod policy;
 pub mod purge;
 mod question;
 pub mod risk;
+pub mod risk_keeper;
+pub mod risk_store;
 mod semantic;
 pub mod stats;
 pub mod store;
@@ -48,6 +50,7 @@ use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
 use purge::{Purge, Purged};
+use risk::{Scope, Standing};
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
@@ -284,6 +287,16 @@ impl Cache {
             leader: None,
             may_store: !question.control.no_store,
         }
+    }
+
+    /// Whether alike questions share an answer.
+    pub fn answers_alike(&self) -> bool {
+        self.0.semantic.is_some()
+    }
+
+    /// How every scope stands that had a request, by name.
+    pub fn standings(&self) -> Vec<(Scope, Standing)> {
+        self.0.warden.standings()
     }
 
     /// The risk control of the semantic tier.

@@ -8,6 +8,8 @@
 mod live;
 mod ready;
 mod reload;
+mod risk;
+mod risk_rows;
 mod roster;
 mod split_watch;
 mod upkeep;
@@ -32,6 +34,7 @@ pub use upkeep::upkeep;
 
 use crate::admission::Limiter;
 use crate::cache::embedder::{Embed, Sentence};
+use crate::cache::risk_keeper::RiskKeeper;
 use crate::cache::{Cache, CacheError, Parts};
 use crate::clock::Clock;
 use crate::complexity::Complexity;
@@ -56,6 +59,8 @@ pub struct Gateway {
     pub breakers: Breakers,
     pub limiter: Arc<Limiter>,
     pub cache: Cache,
+    /// None where no answer is served by likeness.
+    pub risk_keeper: Option<RiskKeeper>,
     pub max_answer_bytes: usize,
     /// The address that was opened; a reload cannot move it.
     listen: SocketAddr,
@@ -113,6 +118,7 @@ impl Gateway {
             now_ms: clock.now_ms(),
         };
         let cache = Cache::open(&config.cache, parts)?;
+        let risk_keeper = risk::open(&cache, &ledger, &config, &clock).await;
         let client = Client::new(clock.clone());
         let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
         let live = Live::build(config, &client).await.map_err(StartError::Upstream)?;
@@ -132,6 +138,7 @@ impl Gateway {
             client,
             breakers: Breakers::default(),
             cache,
+            risk_keeper,
             max_answer_bytes,
             listen,
             embedder,
@@ -145,6 +152,7 @@ impl Gateway {
             embedder_problem,
         });
         gateway.start_warning();
+        gateway.start_keeping_risk();
         Ok(gateway)
     }
 
@@ -169,6 +177,9 @@ impl Gateway {
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.stop.cancel();
         self.limiter.close();
+        if let Some(keeper) = &self.risk_keeper {
+            keeper.close(self.clock.now_ms()).await;
+        }
         let closed = self.ledger.close().await;
         self.tasks.close();
         self.tasks.wait().await;

@@ -29,6 +29,15 @@ impl Warden {
         self.risk.lock().observe(&Scope::new(scope), decision, right);
     }
 
+    /// Every scope that had a request, by name.
+    pub fn standings(&self) -> Vec<(Scope, Standing)> {
+        self.risk.lock().standings()
+    }
+
+    pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Risk) -> T) -> T {
+        ask(&mut self.risk.lock())
+    }
+
     pub fn standing(&self, scope: &str) -> Option<Standing> {
         self.risk.lock().standing(&Scope::new(scope))
     }
