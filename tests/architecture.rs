@@ -85,6 +85,7 @@ const SHOWN: &[&str] = &[
     // What an operator wants gone, and why it could not be.
     "cache::CacheError",
     "cache::EntryId",
+    "cache::pair_trial",
     "cache::purge",
     "cache::risk",
     "cache::trial",

@@ -39,7 +39,7 @@ use control::Control;
 use model::Model;
 use models::Models;
 
-/// What the operator promises. Meant for `[cache.semantic]`; no section of the file holds it yet.
+/// What the operator promises, in `[cache.semantic]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RiskConfig {
@@ -117,6 +117,17 @@ pub enum Refusal {
     Closed,
     #[error("the promise leaves no wrong answer to pay with: the tier is closed")]
     Unpayable,
+}
+
+impl Refusal {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::Doubtful => "doubtful",
+            Self::Closed => "closed",
+            Self::Unpayable => "unpayable",
+        }
+    }
 }
 
 /// A verdict, and what is needed to learn from what becomes of it.

@@ -15,14 +15,14 @@ use crate::ledger::Ledger;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A keeper that took over what was left; none where no answer is served by likeness.
+/// A keeper that took over what was left; none where no promise is kept.
 pub(super) async fn open(
     cache: &Cache,
     ledger: &Ledger,
     config: &Config,
     clock: &Clock,
 ) -> Option<RiskKeeper> {
-    if !cache.answers_alike() {
+    if !cache.keeps_promise() {
         return None;
     }
     let store = Arc::new(RiskRows(ledger.risk_lines()));
