@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::*;
-use crate::cache::risk::{Candidate, EntryKey, GroupKey, Neighbour, RiskConfig, Standing, Verdict};
+use crate::cache::risk::{Candidate, EntryKey, GroupKey, Neighbour, RiskConfig, Standing, Tier, Verdict};
 
 const SHOP: &str = "shop/faq";
 const MINUTE_MS: i64 = 60_000;
@@ -172,13 +172,20 @@ impl Replica {
         self.warden.standing(SHOP).unwrap()
     }
 
-    /// What this replica counted itself.
+    /// What this replica counted itself, as it is once written and read.
     fn account(&self) -> AccountState {
-        self.warden.with(|risk| {
+        let state = self.warden.with(|risk| {
             let state = risk.send_account(&Scope::new(SHOP));
             risk.not_saved(&Scope::new(SHOP));
             state
-        })
+        });
+        AccountState::from_json(&state.to_json().unwrap()).unwrap()
+    }
+
+    /// What is told of it, but for rounding.
+    fn told(&self) -> (u64, u64, u64, u64, Tier) {
+        let Standing { n_requests, n_hits, n_audits, n_labels, tier, .. } = self.standing();
+        (n_requests, n_hits, n_audits, n_labels, tier)
     }
 }
 
@@ -201,7 +208,7 @@ async fn a_process_that_ends_and_begins_again_goes_on_where_it_was() {
 
     let after = Replica::start(&database, "b", true, 2_000).await;
 
-    assert_eq!(after.standing(), before.standing());
+    assert_eq!(after.told(), before.told());
     assert_eq!(after.account(), before.account());
     assert!(after.ask(1) == 1, "it was open and is closed");
     assert!(database.names().iter().all(|(_, replica)| replica == "b"), "{:?}", database.names());
@@ -260,7 +267,7 @@ async fn a_replica_that_is_silent_is_taken_over_once() {
         a.keeper.tick(MINUTE_MS + step * 10_000).await;
         b.keeper.tick(MINUTE_MS + step * 10_000).await;
         let is_there = database.names().contains(&key(SHOP, "gone"));
-        assert_eq!(is_there, step <= 6, "at step {step}: {:?}", database.names());
+        assert_eq!(is_there, step <= 5, "at step {step}: {:?}", database.names());
     }
 
     assert_eq!(a.account(), expected);
@@ -312,7 +319,7 @@ async fn a_store_that_is_away_delays_and_loses_nothing() {
     a.keeper.close(202_000).await;
 
     let after = Replica::start(&database, "b", true, 203_000).await;
-    assert_eq!((after.account(), after.standing()), (a.account(), a.standing()));
+    assert_eq!((after.account(), after.told()), (a.account(), a.told()));
 }
 
 #[tokio::test]
