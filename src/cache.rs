@@ -54,12 +54,15 @@ use embedder::Embed;
 use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
+use policy::PersonalData;
 use purge::{Purge, Purged};
 use reader::ReadPair;
 use semantic::{Asked, Learned, Organs, Semantic, Sighting};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
 use warden::Warden;
+
+use crate::team::TeamName;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -69,6 +72,9 @@ pub struct CacheConfig {
     pub semantic: SemanticConfig,
     /// Requests with a higher temperature want a new answer each time and bypass the cache. Default 1.0.
     pub max_temperature: f64,
+    /// What becomes of requests with e-mail addresses, phone, card or account numbers or keys in them: `bypass` the
+    /// cache, `exact` (answered from it only when equal) or `allow` (not looked for). Default `bypass`.
+    pub personal_data: PersonalData,
     /// Bytes of the largest answer kept. Default 1048576 (1 MiB).
     pub max_answer_bytes: usize,
     /// Milliseconds to wait for an equal request already under way before going upstream as well;
@@ -82,6 +88,7 @@ impl Default for CacheConfig {
             exact: ExactConfig::default(),
             semantic: SemanticConfig::default(),
             max_temperature: 1.0,
+            personal_data: PersonalData::Bypass,
             max_answer_bytes: 1 << 20,
             single_flight_wait_ms: 10_000,
         }
@@ -325,6 +332,20 @@ impl Cache {
             None => 0,
         };
         Ok(Purged { n_exact, n_semantic })
+    }
+
+    /// Whether there is an answer of this name that was given to this team; an answer that an earlier version stored
+    /// does not say.
+    pub async fn is_of(&self, id: EntryId, team: &TeamName) -> Result<bool, CacheError> {
+        let kept = match &self.0.exact {
+            Some(exact) => exact.kept(id.question()).await?,
+            None => None,
+        };
+        let kept = match (kept, &self.0.semantic) {
+            (None, Some(semantic)) => semantic.kept(id).await?,
+            (kept, _) => kept,
+        };
+        Ok(kept.and_then(|answer| answer.origin).is_some_and(|origin| origin.team == *team))
     }
 
     /// Every part that is meant to work, by name, and what is wrong with it.

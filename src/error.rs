@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::admission::{KeyRefused, LimitHit};
+use crate::cache::CacheError;
 use crate::chat::InvalidRequest;
 use crate::ledger::HoldError;
 use crate::routing::{NoPlan, Unfit};
@@ -99,6 +100,21 @@ impl Error {
             .with_param("model")
     }
 
+    pub fn unknown_call(id: &str) -> Self {
+        let mut error = Self::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
+        error.status = 404;
+        error
+    }
+
+    /// The book cannot be read now.
+    pub fn ledger_away(why: &dyn std::error::Error) -> Self {
+        tracing::error!("the ledger cannot be read: {why}");
+        let message = "the ledger's database does not answer; calls go on and are kept in the journal";
+        let mut error = Self::new(Blame::Gateway, 503, "server_error", message).with_code("ledger_away");
+        error.retry_after_ms = Some(2_000);
+        error
+    }
+
     /// Something of ours broke; the caller is told no more than that.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(Blame::Gateway, 500, "server_error", message).with_code("internal_error")
@@ -115,6 +131,16 @@ impl Error {
     /// The error object, as it also stands in a stream that broke.
     pub fn object(&self) -> serde_json::Value {
         json!({"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}})
+    }
+}
+
+impl From<CacheError> for Error {
+    fn from(why: CacheError) -> Self {
+        tracing::error!("cached answers cannot be reached: {why}");
+        let message = "a store of the cache does not answer, so some of it may still be there; ask again";
+        let mut error = Self::new(Blame::Gateway, 503, "server_error", message).with_code("cache_away");
+        error.retry_after_ms = Some(2_000);
+        error
     }
 }
 

@@ -5,6 +5,7 @@
 //! Invariants: a call sees one configuration from its beginning to its end, whatever is reloaded
 //! meanwhile; a part that cannot be built degrades as the design says, and `/readyz` tells.
 
+mod audits;
 mod live;
 mod models;
 mod ready;
@@ -26,6 +27,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use audits::Audits;
 pub use live::{Live, Members};
 pub use models::{open_embedder, open_guard};
 pub use ready::Part;
@@ -63,6 +65,7 @@ pub struct Gateway {
     pub cache: Cache,
     /// None where no promise about cached answers is kept.
     pub risk_keeper: Option<RiskKeeper>,
+    pub audits: Audits,
     pub max_answer_bytes: usize,
     /// The address that was opened; a reload cannot move it.
     listen: SocketAddr,
@@ -117,10 +120,13 @@ impl Gateway {
         let cache = Cache::open(&config.cache, parts)?;
         let risk_keeper = risk::open(&cache, &ledger, &config, &clock).await;
         let client = Client::new(clock.clone());
+        let audits = Audits::new(config.cache.semantic.max_audits_in_flight);
         let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
         let live = Live::build(config, &client).await.map_err(StartError::Upstream)?;
         let members = Members::new(&live.config, ledger.keys().load_roster().await?);
-        ledger.follow(&members.ring.budgets()).await?;
+        let mut budgets = members.ring.budgets();
+        budgets.push(audits::account(live.config.cache.semantic.audit_usd_per_day));
+        ledger.follow(&budgets).await?;
         live.set_members(members);
         if live.key_ring().is_open() && !listen.ip().is_loopback() {
             return Err(StartError::OpenToAll(listen));
@@ -136,6 +142,7 @@ impl Gateway {
             breakers: Breakers::default(),
             cache,
             risk_keeper,
+            audits,
             max_answer_bytes,
             listen,
             embedder,
@@ -172,6 +179,8 @@ impl Gateway {
     /// Ends what runs in the background and closes the book. Call it after the last call has ended.
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.stop.cancel();
+        // They are calls: the book is open until they have ended.
+        self.audits.end().await;
         self.limiter.close();
         if let Some(keeper) = &self.risk_keeper {
             keeper.close(self.clock.now_ms()).await;

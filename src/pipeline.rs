@@ -8,9 +8,11 @@
 
 mod admit;
 mod assign;
+mod audit;
 mod call;
 mod dispatch;
 mod explain;
+mod feedback;
 mod hold;
 mod local;
 mod lookup;
@@ -28,8 +30,10 @@ use std::sync::Arc;
 
 use admit::admit;
 use assign::count;
+use audit::Audit;
 pub use call::{Call, Options};
 pub use explain::explain;
+pub use feedback::{About, Rating, take_feedback};
 pub use reply::{Facts, Reply, ReplyBody};
 
 use crate::error::Result;
@@ -48,11 +52,20 @@ pub async fn serve_chat(gateway: &Arc<Gateway>, call: Call) -> Result<Reply> {
     count(gateway, &admitted, &call);
     let fill = match lookup(gateway, &admitted, &call).await {
         Lookup::Hit(hit) => return replay(gateway, admitted, &call, &hit),
+        Lookup::Audited(hit, fill) => {
+            let audit = Audit::of(gateway, &admitted, &call, fill);
+            let reply = replay(gateway, admitted, &call, &hit)?;
+            gateway.audits.start(audit.run(Arc::clone(gateway)));
+            return Ok(reply);
+        }
         Lookup::Miss(fill) => fill,
     };
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
-    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.outcome()).await?;
+    let (planned, held) = hold(gateway, &admitted, &call, planned, fill.said()).await?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     Ok(settle(gateway, admitted, call, fill, answered))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod admin;
 mod body;
 mod calls;
 mod dashboard;
+mod feedback;
 mod flood;
 mod health;
 mod listen;
@@ -41,6 +42,7 @@ pub fn routes(gateway: Arc<Gateway>, config: &ServerConfig) -> Router {
         .route("/v1/chat/completions", post(calls::chat))
         .route("/v1/completions", post(calls::completions))
         .route("/v1/embeddings", post(calls::embeddings))
+        .route("/v1/feedback", post(feedback::take))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{name}", get(models::one))
         .merge(admin::routes())

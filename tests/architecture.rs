@@ -82,10 +82,11 @@ const RULES: &[Rule] = &[
 
 const SHOWN: &[&str] = &[
     "admission",
-    // What an operator wants gone, and why it could not be.
-    "cache::CacheError",
+    // What an operator wants gone.
     "cache::EntryId",
     "cache::pair_trial",
+    // Why the cache was not asked, in words for people.
+    "cache::policy::Ineligible",
     "cache::purge",
     "cache::risk",
     "cache::trial",

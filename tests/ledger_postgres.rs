@@ -197,7 +197,7 @@ fn added_up(entries: &[Entry], ask: &SpendAsk) -> Vec<Line> {
             let sum = sums.entry((at_ms, names)).or_default();
             let saved = entry.saved().filter(|_| entry.path != AnswerPath::None);
             *sum = (
-                sum.0 + 1,
+                sum.0 + u64::from(entry.path != AnswerPath::Audit),
                 sum.1 + entry.charge().get(),
                 sum.2 + entry.usage.output,
                 sum.3 + u64::from(entry.path == AnswerPath::Upstream),

@@ -79,6 +79,13 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same team for a call of our own: no key, no budget, and none of its text is kept.
+    pub fn for_own_call(&self) -> Self {
+        let budgets: Arc<[Budget]> = Arc::new([]);
+        let team = Team { budgets: Arc::clone(&budgets), text: None, ..Team::clone(&self.team) };
+        Self { team: Arc::new(team), key: None, budgets, routes: None }
+    }
+
     pub fn may_ask(&self, route: &RouteName) -> bool {
         self.team.routes.as_ref().is_none_or(|routes| routes.contains(route))
             && self.routes.as_ref().is_none_or(|routes| routes.contains(route))

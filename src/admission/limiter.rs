@@ -93,6 +93,8 @@ pub struct Pass {
     team: TeamName,
     taken_tokens: u64,
     is_settled: bool,
+    /// Whether it took anything that is to be given back.
+    is_counted: bool,
     /// What the shared store has to be told at the end: tokens taken there, and the limit they are under.
     shared: Option<SharedPass>,
     pub requests: Option<RateState>,
@@ -188,7 +190,21 @@ impl Limiter {
         meter.in_flight_shared += u64::from(shared.is_some());
         gauge!("stiver_calls_in_flight").increment(1.0);
         let (limiter, team) = (Arc::clone(self), team.clone());
-        Pass { limiter, team, taken_tokens, is_settled: false, shared, requests, tokens }
+        Pass { limiter, team, taken_tokens, is_settled: false, is_counted: true, shared, requests, tokens }
+    }
+
+    /// Leave for a call of our own, which takes nothing of a team's limits.
+    pub fn uncounted(self: &Arc<Self>, team: &TeamName) -> Pass {
+        Pass {
+            limiter: Arc::clone(self),
+            team: team.clone(),
+            taken_tokens: 0,
+            is_settled: true,
+            is_counted: false,
+            shared: None,
+            requests: None,
+            tokens: None,
+        }
     }
 
     /// Every team, with its calls that the shared store counts.
@@ -209,6 +225,9 @@ impl Limiter {
 impl Pass {
     /// Says how many tokens the call really took.
     pub fn settle(&mut self, n_tokens: u64) {
+        if !self.is_counted {
+            return;
+        }
         let now_ms = self.limiter.clock.now_ms();
         let more = n_tokens as i64 - self.taken_tokens as i64;
         self.taken_tokens = n_tokens;
@@ -229,6 +248,9 @@ impl Drop for Pass {
         // A call that came to nothing took no tokens.
         if !self.is_settled {
             self.settle(0);
+        }
+        if !self.is_counted {
+            return;
         }
         if let Some(meter) = self.limiter.teams.lock().get_mut(&self.team) {
             meter.in_flight -= 1;
@@ -290,6 +312,22 @@ mod tests {
         assert!(third.is_ok());
         drop((second, third));
         assert_eq!(limiter.in_flight(&team), 0);
+    }
+
+    #[test]
+    fn a_call_of_our_own_takes_nothing_of_a_teams_limits() {
+        let (limiter, _, team) = limiter();
+        let limits =
+            Limits { requests_per_minute: Some(1), tokens_per_minute: Some(10), concurrency: Some(1) };
+
+        let mut own = limiter.uncounted(&team);
+        own.settle(1_000);
+        assert_eq!(limiter.in_flight(&team), 0);
+        drop(own);
+        let clients = admit(&limiter, &team, &limits, 10).unwrap();
+
+        assert_eq!(clients.tokens.map(|state| state.remaining), Some(0));
+        assert_eq!(limiter.in_flight(&team), 1);
     }
 
     #[test]

@@ -78,6 +78,11 @@ impl Exact {
         self.or_raise(self.store.put(key, answer, ttl).await);
     }
 
+    /// What is kept under a name, however old.
+    pub(super) async fn kept(&self, key: &Fingerprint) -> Result<Option<StoredAnswer>, StoreError> {
+        Ok(self.store.get(key).await?.and_then(|bytes| StoredAnswer::decode(&bytes).ok()))
+    }
+
     /// Tells how many are gone.
     pub(super) async fn purge(&self, purge: &Purge) -> Result<u64, StoreError> {
         match purge {

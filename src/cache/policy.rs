@@ -3,13 +3,18 @@
 //! Pure: no clock, no I/O. Does not look anything up and knows no fingerprints.
 //!
 //! Invariants: whatever the semantic tier may do the exact tier may do too; an answer that was
-//! cut short, failed or calls a tool is never kept.
+//! cut short, failed or calls a tool is never kept; a closed tier has a word that says why.
 
-use crate::chat::Request;
+pub mod personal;
+
+pub use personal::PersonalData;
+
+use crate::chat::{Endpoint, Request};
 
 /// What the policy needs to know of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RequestFacts {
+    pub is_chat: bool,
     pub temperature: Option<f64>,
     pub n_choices: u64,
     pub has_tools: bool,
@@ -17,12 +22,17 @@ pub struct RequestFacts {
     pub wants_logprobs: bool,
     /// The request ends in a user's text, which can be compared with another by meaning.
     pub ends_with_user_text: bool,
+    /// Bytes of that text.
+    pub text_bytes: usize,
+    pub has_personal_data: bool,
 }
 
 impl RequestFacts {
-    pub fn of(request: &Request) -> Self {
+    /// Looks for personal data only where it matters.
+    pub fn of(request: &Request, personal_data: PersonalData) -> Self {
         let last = request.messages.last();
         Self {
+            is_chat: request.endpoint == Endpoint::Chat,
             temperature: request.temperature,
             n_choices: request.n_choices,
             has_tools: request.has_tools,
@@ -31,6 +41,13 @@ impl RequestFacts {
             ends_with_user_text: last.is_some_and(|message| {
                 message.role == crate::chat::Role::User && !message.text.trim().is_empty()
             }),
+            text_bytes: last.map_or(0, |message| message.text.trim().len()),
+            has_personal_data: match personal_data {
+                PersonalData::Bypass | PersonalData::Exact => {
+                    personal::found_among(&request.messages).is_some()
+                }
+                PersonalData::Allow => false,
+            },
         }
     }
 }
@@ -45,8 +62,18 @@ pub struct Eligibility {
 /// Why a tier is closed to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Ineligible {
+    #[error("both tiers are switched off")]
+    Off,
+    #[error("the client asked for a fresh answer and for no traces")]
+    Client,
+    #[error("the call's arm leaves it out")]
+    Arm,
     #[error("the temperature asks for a fresh answer")]
     Temperature,
+    #[error("the request holds personal data or a secret")]
+    PersonalData,
+    #[error("only chats are compared by meaning")]
+    Endpoint,
     #[error("the request offers tools")]
     Tools,
     #[error("the request holds images, audio, files or token ids")]
@@ -57,19 +84,81 @@ pub enum Ineligible {
     Logprobs,
     #[error("the request does not end in a user's text")]
     NoUserText,
+    #[error("the text is longer than texts that are compared")]
+    LongText,
 }
 
-/// Whoever asks for more randomness than `max_temperature` wants a new answer each time. What is
-/// equal byte for byte may share an answer otherwise; what is only alike must be plain text.
-pub fn eligibility(facts: &RequestFacts, max_temperature: f64) -> Eligibility {
+impl Ineligible {
+    pub const ALL: [Self; 12] = [
+        Self::Off,
+        Self::Client,
+        Self::Arm,
+        Self::Temperature,
+        Self::PersonalData,
+        Self::Endpoint,
+        Self::Tools,
+        Self::Media,
+        Self::Choices,
+        Self::Logprobs,
+        Self::NoUserText,
+        Self::LongText,
+    ];
+
+    /// The word in `x-stiver-cache` and in the row of the call.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Client => "client",
+            Self::Arm => "arm",
+            Self::Temperature => "temperature",
+            Self::PersonalData => "personal-data",
+            Self::Endpoint => "endpoint",
+            Self::Tools => "tools",
+            Self::Media => "media",
+            Self::Choices => "choices",
+            Self::Logprobs => "logprobs",
+            Self::NoUserText => "no-user-text",
+            Self::LongText => "long-text",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Allowed {
+    /// Whoever asks for more randomness wants a new answer each time.
+    pub max_temperature: f64,
+    /// Bytes of the longest text that is compared by meaning.
+    pub max_text_bytes: usize,
+    pub personal_data: PersonalData,
+}
+
+/// What is equal byte for byte may share an answer; what is only alike must be plain text.
+pub fn eligibility(facts: &RequestFacts, allowed: &Allowed) -> Eligibility {
     // OpenAI's default is 1.
-    if facts.temperature.unwrap_or(1.0) > max_temperature {
+    if facts.temperature.unwrap_or(1.0) > allowed.max_temperature {
         return Eligibility { exact: Err(Ineligible::Temperature), semantic: Err(Ineligible::Temperature) };
     }
-    Eligibility { exact: Ok(()), semantic: plain_text(facts) }
+    let personal = Err(Ineligible::PersonalData);
+    match allowed.personal_data {
+        PersonalData::Bypass if facts.has_personal_data => {
+            Eligibility { exact: personal, semantic: personal }
+        }
+        PersonalData::Exact if facts.has_personal_data => Eligibility { exact: Ok(()), semantic: personal },
+        PersonalData::Bypass | PersonalData::Exact | PersonalData::Allow => {
+            Eligibility { exact: Ok(()), semantic: plain_text(facts, allowed.max_text_bytes) }
+        }
+    }
 }
 
-fn plain_text(facts: &RequestFacts) -> Result<(), Ineligible> {
+fn plain_text(facts: &RequestFacts, max_text_bytes: usize) -> Result<(), Ineligible> {
+    if !facts.is_chat {
+        return Err(Ineligible::Endpoint);
+    }
     if facts.has_tools {
         return Err(Ineligible::Tools);
     }
@@ -84,6 +173,9 @@ fn plain_text(facts: &RequestFacts) -> Result<(), Ineligible> {
     }
     if !facts.ends_with_user_text {
         return Err(Ineligible::NoUserText);
+    }
+    if facts.text_bytes > max_text_bytes {
+        return Err(Ineligible::LongText);
     }
     Ok(())
 }
@@ -115,14 +207,20 @@ pub fn storable(facts: &AnswerFacts<'_>, max_answer_bytes: usize) -> bool {
 mod tests {
     use super::*;
 
+    const ALLOWED: Allowed =
+        Allowed { max_temperature: 1.0, max_text_bytes: 100, personal_data: PersonalData::Bypass };
+
     fn plain() -> RequestFacts {
         RequestFacts {
+            is_chat: true,
             temperature: Some(0.0),
             n_choices: 1,
             has_tools: false,
             has_media: false,
             wants_logprobs: false,
             ends_with_user_text: true,
+            text_bytes: 20,
+            has_personal_data: false,
         }
     }
 
@@ -139,12 +237,12 @@ mod tests {
 
     #[test]
     fn a_plain_text_request_may_use_both_tiers() {
-        assert_eq!(eligibility(&plain(), 1.0), Eligibility { exact: Ok(()), semantic: Ok(()) });
+        assert_eq!(eligibility(&plain(), &ALLOWED), Eligibility { exact: Ok(()), semantic: Ok(()) });
     }
 
     #[test]
     fn a_temperature_above_the_limit_closes_both_tiers_and_one_at_the_limit_none() {
-        let at = |temperature| eligibility(&RequestFacts { temperature, ..plain() }, 1.0);
+        let at = |temperature| eligibility(&RequestFacts { temperature, ..plain() }, &ALLOWED);
 
         assert_eq!(at(Some(1.0)).semantic, Ok(()));
         assert_eq!(at(None).exact, Ok(()));
@@ -156,20 +254,23 @@ mod tests {
     fn an_unset_temperature_counts_as_one() {
         let unset = RequestFacts { temperature: None, ..plain() };
 
-        assert_eq!(eligibility(&unset, 0.9).exact, Err(Ineligible::Temperature));
+        let allowed = Allowed { max_temperature: 0.9, ..ALLOWED };
+        assert_eq!(eligibility(&unset, &allowed).exact, Err(Ineligible::Temperature));
     }
 
     #[test]
     fn what_is_more_than_text_is_never_shared_by_meaning() {
         let cases = [
+            (RequestFacts { is_chat: false, ..plain() }, Ineligible::Endpoint),
             (RequestFacts { has_tools: true, ..plain() }, Ineligible::Tools),
             (RequestFacts { has_media: true, ..plain() }, Ineligible::Media),
             (RequestFacts { n_choices: 2, ..plain() }, Ineligible::Choices),
             (RequestFacts { wants_logprobs: true, ..plain() }, Ineligible::Logprobs),
             (RequestFacts { ends_with_user_text: false, ..plain() }, Ineligible::NoUserText),
+            (RequestFacts { text_bytes: 101, ..plain() }, Ineligible::LongText),
         ];
         for (facts, why) in cases {
-            assert_eq!(eligibility(&facts, 1.0), Eligibility { exact: Ok(()), semantic: Err(why) });
+            assert_eq!(eligibility(&facts, &ALLOWED), Eligibility { exact: Ok(()), semantic: Err(why) });
         }
     }
 
@@ -179,11 +280,52 @@ mod tests {
             "messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"hello"}]}"#;
         let request = Request::parse(crate::chat::Endpoint::Chat, body).unwrap();
 
-        let facts = RequestFacts::of(&request);
+        let facts = RequestFacts::of(&request, PersonalData::Bypass);
 
-        let expected =
-            RequestFacts { temperature: Some(0.5), has_tools: true, ends_with_user_text: false, ..plain() };
+        let expected = RequestFacts {
+            temperature: Some(0.5),
+            has_tools: true,
+            ends_with_user_text: false,
+            text_bytes: 5,
+            ..plain()
+        };
         assert_eq!(facts, expected);
+    }
+
+    #[test]
+    fn personal_data_shuts_as_much_as_the_operator_says() {
+        let facts = RequestFacts { has_personal_data: true, ..plain() };
+        let open = |personal_data| eligibility(&facts, &Allowed { personal_data, ..ALLOWED });
+        let shut = Err(Ineligible::PersonalData);
+
+        assert_eq!(open(PersonalData::Bypass), Eligibility { exact: shut, semantic: shut });
+        assert_eq!(open(PersonalData::Exact), Eligibility { exact: Ok(()), semantic: shut });
+        assert_eq!(open(PersonalData::Allow), Eligibility { exact: Ok(()), semantic: Ok(()) });
+    }
+
+    #[test]
+    fn personal_data_is_looked_for_only_where_it_matters() {
+        let body = br#"{"model":"m","messages":[{"role":"user","content":"I am ada@example.org"}]}"#;
+        let request = Request::parse(crate::chat::Endpoint::Chat, body).unwrap();
+        let has = |personal_data| RequestFacts::of(&request, personal_data).has_personal_data;
+
+        assert!(has(PersonalData::Bypass) && has(PersonalData::Exact) && !has(PersonalData::Allow));
+    }
+
+    #[test]
+    fn every_reason_has_a_word_of_its_own_that_a_header_can_hold() {
+        for why in Ineligible::ALL {
+            assert_eq!(Ineligible::parse(why.as_str()), Some(why));
+            assert!(why.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{why:?}");
+        }
+        assert_eq!(Ineligible::parse("mood"), None);
+    }
+
+    #[test]
+    fn a_text_of_the_greatest_length_is_compared() {
+        let longest = RequestFacts { text_bytes: 100, ..plain() };
+
+        assert_eq!(eligibility(&longest, &ALLOWED).semantic, Ok(()));
     }
 
     #[test]

@@ -29,6 +29,8 @@ use super::risk::{N_NEIGHBOURS, Refusal, RiskConfig, Verdict};
 use super::strikes::Strikes;
 use super::warden::Warden;
 use crate::chat::Fingerprint;
+use crate::ledger::budget::usd_from_number_or_text;
+use crate::money::NanoUsd;
 
 pub(super) use lesson::{Fresh, Learned, Pending};
 
@@ -93,6 +95,12 @@ pub struct SemanticConfig {
     pub qdrant_api_key: Option<SecretString>,
     /// The collection in Qdrant; made on first use. Default `stiver_semantic`.
     pub qdrant_collection: String,
+    /// Dollars a day (UTC) that checks of served answers may cost, all teams and replicas together, as a number or an
+    /// exact decimal text; 0 checks none. Default 5.
+    #[serde(deserialize_with = "usd_from_number_or_text")]
+    pub audit_usd_per_day: NanoUsd,
+    /// Checks of served answers under way at once. Default 8.
+    pub max_audits_in_flight: usize,
     /// Milliseconds Qdrant may take to answer before the lookup is a miss. Default 200.
     pub qdrant_timeout_ms: u64,
 }
@@ -160,6 +168,8 @@ impl Default for SemanticConfig {
             guard_dir: PathBuf::from("router-models/guard"),
             guard_threads: 2,
             guard_deadline_ms: 50,
+            audit_usd_per_day: NanoUsd::new(5_000_000_000),
+            max_audits_in_flight: 8,
             qdrant_url: None,
             qdrant_api_key: None,
             qdrant_collection: "stiver_semantic".to_owned(),
@@ -335,6 +345,9 @@ impl Semantic {
     async fn served(&self, neighbour: &Neighbour, control: &Control, now_ms: i64) -> Option<Similar> {
         let answer = self.answer_of(neighbour.id).await?;
         let is_fresh = !answer.is_expired(now_ms, self.ttl_s) && control.allows_age_of(&answer, now_ms);
+        if is_fresh {
+            self.index.touch(neighbour.id);
+        }
         is_fresh.then(|| Similar {
             answer: Arc::new(answer),
             similarity: neighbour.similarity,
@@ -363,6 +376,11 @@ impl Semantic {
         let mut hasher = blake3::Hasher::new_keyed(scope.as_bytes());
         hasher.update(self.embedder.id().as_bytes());
         Fingerprint::new(*hasher.finalize().as_bytes())
+    }
+
+    /// What is kept under a name, however old.
+    pub(super) async fn kept(&self, id: EntryId) -> Result<Option<StoredAnswer>, IndexError> {
+        Ok(self.index.answer(id).await?.and_then(|bytes| StoredAnswer::decode(&bytes).ok()))
     }
 
     /// Tells how many are gone.

@@ -69,11 +69,12 @@ impl Gateway {
     }
 }
 
-/// Names the sections that are read once; only `cache.max_temperature` is looked at by every call.
+/// Names the sections that are read once; only what every call looks at is not among them.
 fn warn_of_restart(before: &Config, after: &Config) {
     let shown = |config: &Config| {
         let mut cache = config.cache.clone();
-        cache.max_temperature = 0.0;
+        (cache.max_temperature, cache.personal_data) = Default::default();
+        cache.semantic.audit_usd_per_day = Default::default();
         [format!("{:?}", config.server), format!("{:?}", config.ledger), format!("{cache:?}")]
             .into_iter()
             .chain([format!("{:?}", config.complexity), format!("{:?}", config.onnx)])

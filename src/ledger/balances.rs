@@ -28,6 +28,9 @@ pub(super) struct SetAside {
 }
 
 pub(super) fn payer_of(row: &Entry) -> Payer {
+    if row.is_audit() {
+        return Payer::house();
+    }
     Payer { team: row.team.clone(), key: row.key.clone(), user: row.user.as_deref().map(Arc::from) }
 }
 

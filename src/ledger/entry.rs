@@ -36,6 +36,12 @@ pub struct Entry {
     pub attempts: u32,
     pub path: AnswerPath,
     pub cache: CacheOutcome,
+    /// Why the cache was not asked, or compared no meanings: a word of `cache::policy::Ineligible`.
+    #[serde(default)]
+    pub cache_why: Option<String>,
+    /// The name of the cached answer that was given, or under which this call's own may be kept.
+    #[serde(default)]
+    pub cache_entry: Option<String>,
     pub similarity: Option<f32>,
     pub usage: Usage,
     /// What the call cost; `None` where the model has no known price.
@@ -108,6 +114,8 @@ impl Entry {
             attempts: 0,
             path: AnswerPath::None,
             cache: CacheOutcome::Bypass,
+            cache_why: None,
+            cache_entry: None,
             similarity: None,
             usage: Usage::default(),
             cost: None,
@@ -127,6 +135,17 @@ impl Entry {
     /// What the baseline would have cost more than the call did; `None` where either is unknown.
     pub fn saved(&self) -> Option<NanoUsd> {
         Some(self.baseline? - self.cost?)
+    }
+
+    /// Whether it is a call of our own, that checks an answer of the cache: no client waited for it, and no team's
+    /// budget pays for it.
+    pub fn is_audit(&self) -> bool {
+        self.path == AnswerPath::Audit
+    }
+
+    /// Whether an earlier answer was given.
+    pub fn is_hit(&self) -> bool {
+        matches!(self.cache, CacheOutcome::HitExact | CacheOutcome::HitSemantic)
     }
 
     /// What the call adds to a balance: an unpriced call adds nothing and is counted apart.
@@ -167,6 +186,8 @@ word_enum!(
         Semantic = "semantic",
         Local = "local",
         Upstream = "upstream",
+        /// A call of our own, whose answer is compared with a cached one and given to nobody.
+        Audit = "audit",
         /// Nothing answered.
         None = "none",
     }
@@ -178,6 +199,8 @@ word_enum!(
         HitSemantic = "hit-semantic",
         Miss = "miss",
         Bypass = "bypass",
+        /// The call checks an answer that the cache gave.
+        Audit = "audit",
     }
 );
 word_enum!(

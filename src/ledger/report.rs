@@ -153,7 +153,10 @@ pub struct SpendRow {
 /// What a group of calls came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
+    /// Calls of clients; audits are counted apart, and what they cost is in `cost` and `saved.own_cost`.
     pub n_calls: u64,
+    /// Calls of our own that check what the cache gave.
+    pub n_audits: u64,
     /// Calls that ended in a failure that was not the client's.
     pub n_errors: u64,
     /// Calls whose price is unknown; they are not in `cost`.
@@ -176,6 +179,7 @@ pub struct Sums {
 impl Sums {
     pub fn add(&mut self, other: &Self) {
         self.n_calls += other.n_calls;
+        self.n_audits += other.n_audits;
         self.n_errors += other.n_errors;
         self.n_unpriced += other.n_unpriced;
         self.n_estimated += other.n_estimated;

@@ -46,6 +46,8 @@ impl Savings {
             AnswerPath::Semantic => savings.semantic = difference,
             AnswerPath::Local => savings.local = difference,
             AnswerPath::Upstream => savings.route_down = difference - compression_saved,
+            // Its baseline is nothing: without a cache there were nothing to check.
+            AnswerPath::Audit => savings.own_cost -= difference,
             AnswerPath::None => {}
         }
         savings
@@ -98,6 +100,8 @@ mod tests {
             (nanos(90), nanos(10), nanos(97))
         );
         assert_eq!(Savings::by_path(AnswerPath::None, nanos(100), &Aside::default()).net(), NanoUsd::ZERO);
+        let audit = Savings::by_path(AnswerPath::Audit, nanos(-70), &Aside::default());
+        assert_eq!((audit.own_cost, audit.net()), (nanos(70), nanos(-70)));
     }
 
     #[test]

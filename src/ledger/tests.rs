@@ -17,6 +17,7 @@ use super::*;
 use crate::chat::usage::Usage;
 use crate::team::{CallId, RouteName, TeamName, UpstreamName};
 
+mod audits;
 mod away;
 mod chance;
 mod crash;

@@ -28,6 +28,17 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
+    /// The same call, asked once more on our own account.
+    pub(super) fn for_own_call(&self, gateway: &Gateway) -> Self {
+        Self {
+            caller: self.caller.for_own_call(),
+            pass: gateway.limiter.uncounted(&self.caller.team.name),
+            live: Arc::clone(&self.live),
+            assignment: self.assignment.clone(),
+            canonical: self.canonical.clone(),
+        }
+    }
+
     /// The route that the call asked for, as its arm sees it.
     pub(super) fn route(&self, call: &Call) -> Result<&Route> {
         match self.assignment.arm() {

@@ -24,12 +24,28 @@ pub struct Call {
     pub ts_ms: i64,
     pub request: Request,
     pub options: Options,
+    /// The call whose cached answer this one checks.
+    checks: Option<CallId>,
     timeline: Timeline,
 }
 
 impl Call {
     pub fn new(id: CallId, began: Instant, ts_ms: i64, request: Request, options: Options) -> Self {
-        Self { id, began, ts_ms, request, options, timeline: Timeline::default() }
+        Self { id, began, ts_ms, request, options, checks: None, timeline: Timeline::default() }
+    }
+
+    /// The same question once more, on our own account: nobody's user, no tags, and the client's bound on money is not
+    /// ours.
+    pub(super) fn again(&self, id: CallId, began: Instant, ts_ms: i64) -> Self {
+        let Options { cache_scope, min_tier, .. } = &self.options;
+        let options =
+            Options { cache_scope: cache_scope.clone(), min_tier: min_tier.clone(), ..Options::default() };
+        let request = Request { user: None, ..self.request.clone() };
+        Self { checks: Some(self.id), ..Self::new(id, began, ts_ms, request, options) }
+    }
+
+    pub(super) fn checks(&self) -> Option<CallId> {
+        self.checks
     }
 
     /// Notes that a stage has ended.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::admit::Admitted;
 use super::call::Call;
+use super::lookup::Said;
 use super::plan::{Planned, plan_local};
 use super::text::asked;
 use super::timeline::Stage;
@@ -17,6 +18,7 @@ use crate::gateway::Gateway;
 use crate::ledger::budget::{Budget, OnExceed, Payer};
 use crate::ledger::entry::{AnswerPath, CacheOutcome, Entry};
 use crate::ledger::{Hold, HoldAsk, HoldError};
+use crate::money::NanoUsd;
 
 /// Money set aside for a planned call: the leave to send it.
 #[derive(Debug)]
@@ -39,11 +41,11 @@ pub(super) async fn hold(
     admitted: &Admitted,
     call: &Call,
     planned: Planned,
-    cache: CacheOutcome,
+    said: Said,
 ) -> Result<(Planned, Held)> {
     let budgets = Arc::clone(&admitted.caller.budgets);
     let of_hold = |refused: &HoldError| Error::of_hold(refused, gateway.clock.now_ms());
-    let refused = match gateway.ledger.hold(ask(admitted, call, &planned, cache, budgets)).await {
+    let refused = match gateway.ledger.hold(ask(admitted, call, &planned, said, budgets)).await {
         Ok(hold) => {
             call.mark(Stage::Held);
             return Ok((planned, Held::with_text(hold, admitted, call)));
@@ -59,26 +61,29 @@ pub(super) async fn hold(
     };
     let is_left = |budget: &&Budget| budget.on_exceed != OnExceed::LocalOnly;
     let others = admitted.caller.budgets.iter().filter(is_left).cloned().collect();
-    let held = gateway.ledger.hold(ask(admitted, call, &planned, cache, others)).await;
+    let held = gateway.ledger.hold(ask(admitted, call, &planned, said, others)).await;
     call.mark(Stage::Held);
     let hold = held.map_err(|refused| of_hold(&refused))?;
     Ok((planned, Held::with_text(hold, admitted, call)))
 }
 
-fn ask(
-    admitted: &Admitted,
-    call: &Call,
-    planned: &Planned,
-    cache: CacheOutcome,
-    budgets: Arc<[Budget]>,
-) -> HoldAsk {
+fn ask(admitted: &Admitted, call: &Call, planned: &Planned, said: Said, budgets: Arc<[Budget]>) -> HoldAsk {
     let mut entry_draft = draft(admitted, call);
     entry_draft.score = planned.scored.map(|scored| scored.score);
     entry_draft.score_source = planned.scored.map(|scored| scored.source.as_str().to_owned());
-    entry_draft.cache = cache;
+    entry_draft.cache = said.outcome;
+    entry_draft.cache_why = said.why.map(|why| why.as_str().to_owned());
+    if said.outcome != CacheOutcome::Bypass {
+        entry_draft.cache_entry = Some(admitted.canonical.exact.to_hex());
+    }
     entry_draft.tier = planned.plan.first.tier.clone();
     entry_draft.reason = planned.plan.reason.to_string();
     entry_draft.path = AnswerPath::Upstream;
+    if let Some(checked) = call.checks() {
+        entry_draft.reason = format!("checks the cached answer given to call {checked}");
+        // Without a cache there were nothing to check, so all of it is our own cost.
+        (entry_draft.path, entry_draft.baseline) = (AnswerPath::Audit, Some(NanoUsd::ZERO));
+    }
     // What a crash would post; `None` where a model without a price is metered as null.
     entry_draft.cost = planned.plan.first.ceiling.map(|_| planned.plan.ceiling);
     HoldAsk { entry_draft, ceiling: planned.plan.ceiling, budgets }
@@ -92,7 +97,8 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
     entry.key = admitted.caller.key.clone();
     entry.user = call.user().map(str::to_owned);
     entry.tags = call.options.tags.clone();
-    if let Some(assigned) = admitted.assignment.arm() {
+    // What an arm's users wait for and pay is told of it, and they neither wait for an audit nor pay it.
+    if let Some(assigned) = admitted.assignment.arm().filter(|_| call.checks().is_none()) {
         entry.split = Some(assigned.split().name.to_string());
         entry.arm = Some(assigned.arm().name.to_string());
     }

@@ -74,7 +74,9 @@ impl Meter {
         entry.tier = attempt.tier.clone();
         entry.upstream = Some(attempt.upstream.clone());
         entry.model = Some(attempt.model.clone());
-        entry.path = if is_local { AnswerPath::Local } else { AnswerPath::Upstream };
+        if !entry.is_audit() {
+            entry.path = if is_local { AnswerPath::Local } else { AnswerPath::Upstream };
+        }
         entry.attempts = entry.attempts.max(1);
         entry.first_byte_ms = Some(millis(first_byte_at.duration_since(call.began)));
         entry.overhead_us = micros(sent_at.duration_since(call.began));
@@ -157,7 +159,9 @@ impl Meter {
         self.entry.usage = usage;
         self.entry.estimated = self.reported.is_none() || self.pricing.wasted > NanoUsd::ZERO;
         self.entry.cost = self.pricing.cost(&usage);
-        self.entry.baseline = self.pricing.baseline_cost(&usage);
+        if !self.entry.is_audit() {
+            self.entry.baseline = self.pricing.baseline_cost(&usage);
+        }
         self.entry.outcome = outcome;
         self.entry.total_ms = millis(self.began.elapsed());
         self.entry.stages.ended_us = Some(micros(self.began.elapsed()));

@@ -33,10 +33,6 @@ pub(super) fn replay(gateway: &Gateway, mut admitted: Admitted, call: &Call, hit
     emit_ended(&entry, call.age());
     let mut facts = Facts::of(&entry);
     facts.age_s = Some(hit.age_s);
-    facts.cache_entry = Some(match hit.kind {
-        HitKind::Semantic { entry, .. } => entry.to_string(),
-        HitKind::Exact | HitKind::Coalesced => admitted.canonical.exact.to_hex(),
-    });
     facts.tell_budgets(&gateway.ledger, &payer(&admitted, call), &admitted.caller.budgets);
     facts.requests = admitted.pass.requests;
     facts.tokens = admitted.pass.tokens;
@@ -67,6 +63,10 @@ fn row(admitted: &Admitted, call: &Call, hit: &Hit) -> Entry {
     entry.path = path;
     entry.cache = cache;
     entry.similarity = similarity;
+    entry.cache_entry = Some(match hit.kind {
+        HitKind::Semantic { entry, .. } => entry.to_string(),
+        HitKind::Exact | HitKind::Coalesced => admitted.canonical.exact.to_hex(),
+    });
     entry.reason = match &hit.answer.origin {
         Some(origin) => format!("an earlier answer, given to call {}", origin.call),
         None => "an earlier answer".to_owned(),

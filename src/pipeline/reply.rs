@@ -30,6 +30,8 @@ pub enum ReplyBody {
 pub struct Facts {
     pub path: AnswerPath,
     pub cache: CacheOutcome,
+    /// Why the cache was not asked, or compared no meanings.
+    pub cache_why: Option<String>,
     pub model: Option<String>,
     pub tier: Option<TierName>,
     pub score: Option<f32>,
@@ -56,6 +58,7 @@ impl Facts {
         Self {
             path: entry.path,
             cache: entry.cache,
+            cache_why: entry.cache_why.clone(),
             model: entry.model.clone(),
             tier: entry.tier.clone(),
             score: entry.score,
@@ -63,7 +66,7 @@ impl Facts {
             saved: entry.saved(),
             similarity: entry.similarity,
             age_s: None,
-            cache_entry: None,
+            cache_entry: entry.cache_entry.clone().filter(|_| entry.is_hit()),
             split: arm_of(entry),
             n_attempts: entry.attempts,
             overhead: Duration::from_micros(entry.overhead_us),
@@ -79,6 +82,19 @@ impl Facts {
         self.budget_remaining = ledger.remaining(payer, budgets);
         let warnings: Vec<String> = ledger.warnings(payer, budgets).iter().map(ToString::to_string).collect();
         self.budget_warning = (!warnings.is_empty()).then(|| warnings.join(", "));
+    }
+
+    /// What the cache said, and why it was not asked (`bypass; reason=temperature`), or not for an answer to a
+    /// question of the same meaning (`miss; semantic=tools`).
+    pub fn cache_told(&self) -> String {
+        let said = self.cache.as_str();
+        let why = |key: &str| self.cache_why.as_ref().map(|why| format!("{said}; {key}={why}"));
+        let told = match self.cache {
+            CacheOutcome::Bypass => why("reason"),
+            CacheOutcome::Miss => why("semantic"),
+            CacheOutcome::HitExact | CacheOutcome::HitSemantic | CacheOutcome::Audit => None,
+        };
+        told.unwrap_or_else(|| said.to_owned())
     }
 
     /// The facts of an answer that is still being given: its cost is not known yet.

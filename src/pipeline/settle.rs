@@ -15,7 +15,7 @@ use super::meter::Meter;
 use super::reply::{Facts, Reply, ReplyBody};
 use super::stream::{Passing, pass_on};
 use crate::cache::policy::{AnswerFacts, storable};
-use crate::cache::{Cache, Origin, StoredAnswer};
+use crate::cache::{Cache, Fill, Origin, StoredAnswer};
 use crate::chat::rewrite::whole_with_cost;
 use crate::gateway::Gateway;
 use crate::ledger::entry::{Entry, Outcome};
@@ -31,7 +31,7 @@ pub(super) fn settle(
     let (payer, budgets) = (payer(&admitted, &call), Arc::clone(&admitted.caller.budgets));
     let (requests, tokens) = (admitted.pass.requests, admitted.pass.tokens);
     // Whoever could not be asked now may be able to answer the next time.
-    let fill = if answered.answer.is_declined() { Filling::Bypass } else { fill };
+    let fill = fill.into_fill().filter(|_| !answered.answer.is_declined());
     let (answer, mut meter) = Meter::start(admitted, &call, answered);
     let keeper = Keeper { cache: gateway.cache.clone(), fill, max_answer_bytes: gateway.max_answer_bytes };
     let mut reply = match answer {
@@ -57,17 +57,17 @@ pub(super) fn settle(
 /// Leaves a whole answer in the cache, where it may be left.
 pub(super) struct Keeper {
     cache: Cache,
-    fill: Filling,
+    fill: Option<Fill>,
     pub(super) max_answer_bytes: usize,
 }
 
 impl Keeper {
     pub(super) fn is_wanted(&self) -> bool {
-        matches!(self.fill, Filling::Fill(_))
+        self.fill.is_some()
     }
 
     pub(super) fn keep(self, body: Bytes, entry: &Entry) {
-        let Filling::Fill(fill) = self.fill else { return };
+        let Some(fill) = self.fill else { return };
         if !is_storable(&body, self.max_answer_bytes) {
             return;
         }

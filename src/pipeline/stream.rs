@@ -22,6 +22,9 @@ use crate::error::Error;
 use crate::ledger::entry::Outcome;
 use crate::upstream::{AnswerStream, StreamItem, UpstreamError};
 
+/// What ends a stream whose answer came whole.
+pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
+
 /// What travels with a stream until its end.
 pub(super) struct Passing {
     meter: Meter,
@@ -50,7 +53,7 @@ impl Passing {
         if let Some(body) = self.assembler.and_then(Assembler::finish) {
             self.keeper.keep(body, &entry);
         }
-        frame(b"[DONE]")
+        Bytes::from_static(DONE)
     }
 
     fn fail(self, failure: UpstreamError) -> Bytes {
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_event_ends_at_its_empty_line_and_not_before() {
-        assert_eq!(frame(b"[DONE]"), "data: [DONE]\n\n");
+        assert_eq!(frame(b"[DONE]"), DONE);
         assert_eq!(frame(b"{\"a\":\n1}"), "data: {\"a\":\ndata: 1}\n\n");
         assert_eq!(frame(b"{\n\n}"), "data: {\ndata: \ndata: }\n\n");
         assert_eq!(frame(b"{\r}"), "data: {\ndata: }\n\n");

@@ -77,7 +77,7 @@ fn write_facts(headers: &mut HeaderMap, facts: &Facts) {
         }
     };
     put("x-stiver-path", Some(facts.path.as_str().to_owned()));
-    put("x-stiver-cache", Some(facts.cache.as_str().to_owned()));
+    put("x-stiver-cache", Some(facts.cache_told()));
     put("x-stiver-model", facts.model.clone());
     put("x-stiver-tier", facts.tier.as_ref().map(ToString::to_string));
     put("x-stiver-score", facts.score.map(|score| format!("{score:.3}")));

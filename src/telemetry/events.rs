@@ -43,6 +43,8 @@ pub(super) fn describe() {
         "Scores given by the heuristic instead of the classifier"
     );
     describe_counter!("stiver_cache_purged_total", "Cached answers that an operator had removed, by tier");
+    describe_counter!("stiver_cache_audits_total", "Checks of cached answers that ended, by outcome");
+    describe_counter!("stiver_cache_feedback_total", "Answers that clients rated, by rating");
     describe_counter!("stiver_config_reloads_total", "Configuration reloads, by result");
     describe_gauge!("stiver_calls_in_flight", "Calls being answered now");
     describe_histogram!("stiver_overhead_seconds", "Time a call spent in the gateway itself");
@@ -73,6 +75,11 @@ pub struct CallEnded<'a> {
 impl CallEnded<'_> {
     pub fn emit(&self) {
         let route = self.route.to_owned();
+        if self.path == "audit" {
+            // Nobody asked for it, so it is no call: it costs, and is counted where its answer is compared.
+            self.emit_upstream(route);
+            return;
+        }
         counter!("stiver_calls_total", "endpoint" => self.endpoint, "route" => route.clone(), "path" => self.path, "outcome" => self.outcome)
             .increment(1);
         histogram!("stiver_overhead_seconds", "path" => self.path).record(self.overhead.as_secs_f64());
@@ -170,6 +177,21 @@ impl ScoreFellBack {
     }
 }
 
+/// A client said that an answer was wrong, or right.
+pub struct FeedbackGiven {
+    pub rating: &'static str,
+    pub n_exact: u64,
+    pub n_semantic: u64,
+}
+
+impl FeedbackGiven {
+    pub fn emit(&self) {
+        let Self { rating, n_exact, n_semantic } = *self;
+        counter!("stiver_cache_feedback_total", "rating" => rating).increment(1);
+        tracing::debug!(rating, n_exact, n_semantic, "a client rated an answer");
+    }
+}
+
 /// An operator had cached answers removed.
 pub struct CachePurged {
     pub n_exact: u64,
@@ -183,6 +205,28 @@ impl CachePurged {
             counter!("stiver_cache_purged_total", "tier" => tier).increment(n_entries);
         }
         tracing::info!(n_exact, n_semantic, "cached answers were purged");
+    }
+}
+
+/// A check of a cached answer ended: `answered` (whole), `broken` (off in the middle), `failed` (no answer) or
+/// `stopped` with the gateway.
+pub struct AuditEnded<'a> {
+    pub id: &'a str,
+    pub route: &'a str,
+    pub outcome: &'static str,
+    pub why: &'a str,
+}
+
+impl AuditEnded<'_> {
+    pub fn emit(&self) {
+        counter!("stiver_cache_audits_total", "outcome" => self.outcome).increment(1);
+        tracing::debug!(
+            call.id = self.id,
+            gen_ai.request.model = self.route,
+            outcome = self.outcome,
+            "an audit ended: {}",
+            self.why
+        );
     }
 }
 

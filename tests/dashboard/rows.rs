@@ -185,7 +185,7 @@ fn times(chance: &mut StdRng, entry: &mut Entry) {
         AnswerPath::Exact => 0.0,
         AnswerPath::Semantic => 4.0,
         AnswerPath::Local => 120.0,
-        AnswerPath::Upstream | AnswerPath::None => 380.0,
+        AnswerPath::Upstream | AnswerPath::Audit | AnswerPath::None => 380.0,
     };
     let wait_ms = wait_ms * (0.5 + 1.6 * chance.random::<f64>().powi(2)) + 0.8;
     let stream_ms = entry.usage.output as f64 * if wait_ms < 50.0 { 0.0 } else { 7.0 };

@@ -17,6 +17,7 @@ mod answers;
 mod caching;
 mod dashboard;
 mod degraded;
+mod feedback;
 mod figures;
 mod local;
 mod money;

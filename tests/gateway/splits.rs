@@ -191,7 +191,29 @@ async fn an_arm_may_switch_the_cache_off_for_its_own_calls() {
         outcomes.push(ask(&gateway, "auto", user, EASY).await.header("x-stiver-cache").to_owned());
     }
 
-    assert_eq!(outcomes, ["miss", "hit-exact", "bypass", "bypass"]);
+    assert_eq!(outcomes, ["miss", "hit-exact", "bypass; reason=arm", "bypass; reason=arm"]);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_one_arm_is_not_alike_for_another() {
+    if !have_models() {
+        return;
+    }
+    const QUESTIONS: [&str; 2] = ["How do I reset my password?", "How can I reset my password?"];
+    let fake = FakeUpstream::start();
+    let splits = halves("apart", "gpt-4o", "user", "");
+    let gateway = Setup::of(&routes(&fake)).with_models().splits(&splits).start().await;
+    let control = user_in(&gateway, "gpt-4o", "control").await;
+    let other = user_in(&gateway, "gpt-4o", "other").await;
+    ask(&gateway, "gpt-4o", &control, QUESTIONS[0]).await;
+    gateway.until_entries(1).await;
+
+    let across = ask(&gateway, "gpt-4o", &other, QUESTIONS[1]).await;
+    let within = ask(&gateway, "gpt-4o", &control, QUESTIONS[1]).await;
+
+    assert_eq!(across.header("x-stiver-cache"), "miss");
+    assert_eq!(within.header("x-stiver-cache"), "hit-semantic");
     gateway.finish().await;
 }
 
@@ -201,7 +223,8 @@ async fn an_arm_may_ask_for_more_likeness_or_for_equality() {
         return;
     }
     const QUESTIONS: [&str; 2] = ["How do I reset my password?", "How can I reset my password?"];
-    for (changes, expected) in [("cache = { min_similarity = 0.999 }", "miss"), ("cache = \"exact\"", "miss")]
+    for (changes, expected) in
+        [("cache = { min_similarity = 0.999 }", "miss"), ("cache = \"exact\"", "miss; semantic=arm")]
     {
         let fake = FakeUpstream::start();
         let splits = halves("likeness", "gpt-4o", "user", changes);

@@ -82,6 +82,8 @@ pub(super) fn cells(entry: &Entry) -> Vec<(&'static str, Cell)> {
         ("attempts", count(u64::from(entry.attempts))),
         ("path", text(Some(entry.path.as_str()))),
         ("cache", text(Some(entry.cache.as_str()))),
+        ("cache_why", text(entry.cache_why.as_deref())),
+        ("cache_entry", text(entry.cache_entry.as_deref())),
         ("similarity", Cell::Real(entry.similarity.map(f64::from))),
         ("input_tokens", count(usage.input)),
         ("cached_read_tokens", count(usage.cached_read)),

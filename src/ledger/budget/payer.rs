@@ -22,6 +22,11 @@ impl Payer {
         Self { team: team.clone(), key: None, user: None }
     }
 
+    /// The gateway itself, which pays for audits. No team has an empty name.
+    pub fn house() -> Self {
+        Self::of_team(&TeamName::from(""))
+    }
+
     /// Whoever does not say who it is shares one account with the others who do not.
     pub(super) fn subject(&self, of: Of) -> Subject {
         match of {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::db::{Row, Sql, Value};
-use super::derived::MS_PER_HOUR;
+use super::derived::{HOUSE, MS_PER_HOUR};
 use super::{Store, StoreError};
 
 /// The hour, the team, the kind (`team`, `key`, `user`, or `calls` for the sums that reports read) and the name.
@@ -33,9 +33,18 @@ impl Store {
         to_ms: i64,
     ) -> Result<BTreeMap<HourKey, HourSums>, StoreError> {
         let mut sums = BTreeMap::new();
-        for (kind, name) in [("team", "''"), ("calls", "''"), ("key", "key_id"), ("user", "user_name")] {
+        // Who pays, but for the sums that reports read: the house pays for audits.
+        let payer = format!("CASE WHEN path = 'audit' THEN '{HOUSE}' ELSE team END");
+        let [key, user] = ["key_id", "user_name"]
+            .map(|column| format!("CASE WHEN path = 'audit' THEN NULL ELSE {column} END"));
+        for (kind, team, name) in [
+            ("team", payer.as_str(), "''"),
+            ("calls", "team", "''"),
+            ("key", "team", key.as_str()),
+            ("user", "team", user.as_str()),
+        ] {
             let text = format!(
-                "SELECT ts_ms - ts_ms % {MS_PER_HOUR} AS hour_ms, team, '{kind}' AS kind, {name} AS name, {COUNTED} \
+                "SELECT ts_ms - ts_ms % {MS_PER_HOUR} AS hour_ms, {team} AS team, '{kind}' AS kind, {name} AS name, {COUNTED} \
                  FROM postings WHERE ts_ms >= $1 AND ts_ms < $2 AND COALESCE({name}, '') <> {empty} \
                  GROUP BY 1, 2, 4",
                 empty = if name == "''" { "'-'" } else { "''" }

@@ -17,6 +17,8 @@ use crate::money::NanoUsd;
 pub(super) const MS_PER_HOUR: i64 = 3_600_000;
 pub(super) const MS_PER_DAY: i64 = 24 * MS_PER_HOUR;
 pub(super) const N_SUMS: usize = 18;
+/// The name that audits are on in sums that budgets are read from: that of `Payer::house`.
+pub(super) const HOUSE: &str = "";
 
 /// The summed columns of `call_hours`, `call_days` and `user_days`.
 pub(super) const SUMS: [&str; N_SUMS] = [
@@ -117,12 +119,16 @@ pub(super) async fn add(tx: &mut Tx, entries: &[&Entry]) -> Result<(), StoreErro
         let user_key = [team, key, user, entry.path.as_str(), entry.outcome.as_str()];
         users.add((day_ms, user_key, None), sums);
         let spent = [1, i64::from(entry.cost.is_none()), entry.charge().get()];
-        teams.add((hour_ms, [team], None), spent);
+        let (payer, key, user) = if entry.is_audit() { (HOUSE, "", "") } else { (team, key, user) };
+        teams.add((hour_ms, [payer], None), spent);
         let named = [("team", ""), ("key", key), ("user", user)];
         for (kind, name) in named.into_iter().filter(|(kind, name)| *kind == "team" || !name.is_empty()) {
-            subjects.add((hour_ms, [team, kind, name], None), spent);
+            subjects.add((hour_ms, [payer, kind, name], None), spent);
         }
-        latency_hours.add((hour_ms, latency_key(entry), Some(bucket(entry.total_ms))), [1]);
+        // Nobody waited for an audit.
+        if !entry.is_audit() {
+            latency_hours.add((hour_ms, latency_key(entry), Some(bucket(entry.total_ms))), [1]);
+        }
     }
     let (days, latency_days) = (hours.days("call_days"), latency_hours.days("latency_days"));
     hours.write(tx).await?;

@@ -17,8 +17,8 @@ pub(super) const COLUMNS: &str = "id, ts_ms, team, key_id, user_name, tags, endp
     cached_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens, \
     audio_output_tokens, cost_nano_usd, baseline_nano_usd, estimated, outcome, status, overhead_us, \
     first_byte_ms, total_ms, stages, tried, compression_saved_nano_usd, prefix_saved_nano_usd, \
-    own_cost_nano_usd";
-pub(super) const N_COLUMNS: usize = 40;
+    own_cost_nano_usd, cache_why, cache_entry";
+pub(super) const N_COLUMNS: usize = 42;
 
 /// A count as a column; one beyond 63 bits is not a count of anything.
 pub(super) fn count(n: u64) -> i64 {
@@ -66,6 +66,8 @@ pub(super) fn values(entry: &Entry, into: &mut Vec<Value>) {
         Value::Int(entry.aside.compression_saved.get()),
         Value::Int(entry.aside.prefix_saved.get()),
         Value::Int(entry.aside.own_cost.get()),
+        text(entry.cache_why.as_deref()),
+        text(entry.cache_entry.as_deref()),
     ]);
 }
 
@@ -111,6 +113,8 @@ pub(super) fn entry(row: &Row) -> Result<Entry, StoreError> {
         attempts: u32::try_from(row.count("attempts")?).unwrap_or(u32::MAX),
         path: word("path", row.get("path")?, AnswerPath::parse)?,
         cache: word("cache", row.get("cache")?, CacheOutcome::parse)?,
+        cache_why: maybe("cache_why")?,
+        cache_entry: maybe("cache_entry")?,
         similarity: real("similarity")?,
         usage: usage(row)?,
         cost: money("cost_nano_usd")?,

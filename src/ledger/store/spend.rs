@@ -274,15 +274,28 @@ fn grouping(ask: &SpendAsk) -> String {
     format!("GROUP BY {}", places.join(", "))
 }
 
+/// What is told of calls that clients waited for, and of audits not.
+const OF_CLIENTS: [&str; 3] = ["n_calls", "attempts", "overhead_us"];
+
 /// What is summed, under which name. Causes of savings hang on the path, so each path has its own.
 fn figures(source: Source, figures: Figures) -> Vec<(&'static str, String)> {
     let plain = |column: &'static str| (column, source.sum(column));
+    let clients = |column: &'static str| {
+        (column, format!("CASE WHEN path = 'audit' THEN 0 ELSE {} END", source.sum(column)))
+    };
+    let audits = ("n_audits", format!("CASE WHEN path = 'audit' THEN {} ELSE 0 END", source.sum("n_calls")));
     if figures == Figures::Spent {
-        return vec![plain("n_calls"), plain("cost_nano_usd")];
+        return vec![clients("n_calls"), audits, plain("cost_nano_usd")];
     }
-    let mut found: Vec<_> = SUMS.into_iter().filter(|sum| *sum != "saved_nano_usd").map(plain).collect();
+    let sum = |column| if OF_CLIENTS.contains(&column) { clients(column) } else { plain(column) };
+    let mut found: Vec<_> = SUMS.into_iter().filter(|sum| *sum != "saved_nano_usd").map(sum).collect();
     let (n_calls, saved) = (source.sum("n_calls"), source.sum("saved_nano_usd"));
-    found.push(("n_errors", format!("CASE WHEN outcome IN {ERRORS} THEN {n_calls} ELSE 0 END")));
+    found.push(audits);
+    found.push(("spent_on_audits", format!("CASE WHEN path = 'audit' THEN -{saved} ELSE 0 END")));
+    found.push((
+        "n_errors",
+        format!("CASE WHEN outcome IN {ERRORS} AND path <> 'audit' THEN {n_calls} ELSE 0 END"),
+    ));
     for (path, n, cause) in PATHS {
         let path = path.as_str();
         // What compression saved is told apart, and was sent upstream.
@@ -308,7 +321,8 @@ fn spend_row(row: &Row, ask: &SpendAsk) -> Result<SpendRow, StoreError> {
 
 fn sums(row: &Row, figures: Figures) -> Result<Sums, StoreError> {
     let money = |column| row.get::<i64>(column).map(NanoUsd::new);
-    let spent = Sums { n_calls: row.count("n_calls")?, cost: money("cost_nano_usd")?, ..Sums::default() };
+    let (n_calls, n_audits) = (row.count("n_calls")?, row.count("n_audits")?);
+    let spent = Sums { n_calls, n_audits, cost: money("cost_nano_usd")?, ..Sums::default() };
     match figures {
         Figures::Spent => return Ok(spent),
         Figures::All => {}
@@ -331,7 +345,7 @@ fn sums(row: &Row, figures: Figures) -> Result<Sums, StoreError> {
             route_down: money("saved_upstream")?,
             compression: aside.compression_saved,
             prefix_cache: aside.prefix_saved,
-            own_cost: aside.own_cost,
+            own_cost: aside.own_cost + money("spent_on_audits")?,
         },
         usage: rows::usage(row)?,
         overhead_us: row.count("overhead_us")?,

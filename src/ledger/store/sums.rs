@@ -8,13 +8,18 @@
 use std::collections::BTreeMap;
 
 use super::db::{Sql, Value};
-use super::derived::{MS_PER_HOUR, floor};
+use super::derived::{HOUSE, MS_PER_HOUR, floor};
 use super::{Store, StoreError};
 use crate::ledger::budget::{AccountId, Of, Span, Subject};
 use crate::money::NanoUsd;
 use crate::team::{KeyId, TeamName};
 
 const IDS_PER_STATEMENT: usize = 500;
+
+/// The postings that a team pays for, bound to `$3`: not those that the house does.
+fn paid_by(team: &TeamName) -> &'static str {
+    if team.as_str() == HOUSE { "$3 = '' AND path = 'audit'" } else { "team = $3 AND path <> 'audit'" }
+}
 
 /// The column of a posting that names a subject of a kind.
 fn column(kind: &str) -> &'static str {
@@ -56,7 +61,8 @@ impl Store {
         }
         let text = format!(
             "SELECT CAST(COALESCE(SUM(cost_nano_usd), 0) AS BIGINT) AS cost FROM postings \
-             WHERE ts_ms >= $1 AND ts_ms < $2 AND team = $3 AND {} = $4",
+             WHERE ts_ms >= $1 AND ts_ms < $2 AND {} AND {} = $4",
+            paid_by(team),
             column(kind)
         );
         for edge in edges.into_iter().filter(|edge| edge.start_ms < edge.end_ms) {
@@ -139,8 +145,9 @@ impl Store {
         *found.entry(String::new()).or_default() += self.nameless(team, kind, whole).await?;
         let text = format!(
             "SELECT {0} AS name, CAST(COALESCE(SUM(cost_nano_usd), 0) AS BIGINT) AS cost FROM postings \
-             WHERE ts_ms >= $1 AND ts_ms < $2 AND team = $3 GROUP BY {0}",
-            column(kind)
+             WHERE ts_ms >= $1 AND ts_ms < $2 AND {1} GROUP BY {0}",
+            column(kind),
+            paid_by(team)
         );
         for edge in edges.into_iter().filter(|edge| edge.start_ms < edge.end_ms) {
             self.sums(&text, (team, edge), &mut found).await?;

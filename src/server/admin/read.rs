@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::ask::{self, Format, Given};
 use super::{asking, respond, table, texts};
-use crate::error::{Blame, Error, Result};
+use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::server::parts::upstream_state;
 use crate::server::viewer::Viewer;
@@ -21,11 +21,7 @@ use crate::team::CallId;
 
 /// The book cannot be read now.
 pub(super) fn unreadable(error: &dyn std::error::Error) -> Error {
-    tracing::error!("the ledger cannot be read: {error}");
-    let message = "the ledger's database does not answer; calls go on and are kept in the journal";
-    let mut told = Error::new(Blame::Gateway, 503, "server_error", message).with_code("ledger_away");
-    told.retry_after_ms = Some(2_000);
-    told
+    Error::ledger_away(error)
 }
 
 /// The viewer and the parameters of a request without a body.
@@ -116,9 +112,7 @@ pub(super) async fn call(
 }
 
 pub(super) fn unknown_call(id: &str) -> Error {
-    let mut error = Error::invalid(format!("there is no call `{id}`")).with_code("unknown_call");
-    error.status = 404;
-    error
+    Error::unknown_call(id)
 }
 
 fn upstreams(gateway: &Gateway) -> Vec<Value> {

@@ -23,6 +23,7 @@ pub(super) fn cells(sums: &Sums) -> Vec<(&'static str, Value)> {
         ("n_hits_semantic", json!(sums.n_hits_semantic)),
         ("n_local", json!(sums.n_local)),
         ("n_upstream", json!(sums.n_upstream)),
+        ("n_audits", json!(sums.n_audits)),
         ("n_attempts", json!(sums.n_attempts)),
         ("cost_usd", usd(sums.cost)),
         ("baseline_usd", usd(sums.baseline)),
@@ -101,7 +102,7 @@ pub(super) fn call_object(entry: &Entry) -> Map<String, Value> {
     object
 }
 
-const CALL_COLUMNS: [&str; 26] = [
+const CALL_COLUMNS: [&str; 28] = [
     "id",
     "at",
     "team",
@@ -119,6 +120,8 @@ const CALL_COLUMNS: [&str; 26] = [
     "attempts",
     "path",
     "cache",
+    "cache_why",
+    "cache_entry",
     "similarity",
     "cost_usd",
     "baseline_usd",

@@ -70,7 +70,10 @@ fn figures(total: &Sums, columns: &[Sums]) -> [Tile<'static>; 4] {
         Tile {
             label: "Saved by hits",
             value: usd(hit_savings),
-            note: html! { (format::percent(hit_savings.as_usd(), total.baseline.as_usd())) " of the baseline's cost" },
+            note: html! {
+                (format::percent(hit_savings.as_usd(), total.baseline.as_usd())) " of the baseline's cost"
+                @if total.n_audits > 0 { ", less " (usd(total.saved.own_cost)) " for " (format::grouped(total.n_audits)) " audits and the like" }
+            },
             picture: sparkline(
                 &dollars(|sums| sums.saved.exact.as_usd() + sums.saved.semantic.as_usd()),
                 Tone::Nth(2),

@@ -9,6 +9,7 @@ use super::book::Book;
 use super::chart::{Stage, Tone, timeline};
 use super::format::{self, NOTHING, duration, grouped, moment, usd};
 use super::parts::{card, outcome_pill, path_pill};
+use crate::cache::policy::Ineligible;
 use crate::ledger::entry::{CacheOutcome, Entry, Outcome, Stages};
 use crate::money::NanoUsd;
 
@@ -109,8 +110,14 @@ fn looked_up(call: &Entry) -> Markup {
             CacheOutcome::HitExact => "The same request had been answered before, and that answer was given again. Nothing was sent.",
             CacheOutcome::HitSemantic => "A question of the same meaning had been answered, and that answer was given again. Nothing was sent.",
             CacheOutcome::Miss => "No earlier answer fitted.",
-            CacheOutcome::Bypass => "The cache was not asked: the client wished so, or the answer is meant to vary.",
+            CacheOutcome::Bypass => "The cache was not asked.",
+            CacheOutcome::Audit => "A call of our own: it asks anew what the cache had answered, and its answer is compared with that one. Nobody waited for it, and no budget of the team pays for it.",
         }
+        @if let Some(why) = call.cache_why.as_deref().and_then(Ineligible::parse) {
+            @if call.cache == CacheOutcome::Miss { " Only an equal request would have done: " } @else { " The reason: " }
+            (why) "."
+        }
+        @if let Some(entry) = &call.cache_entry { " The answer's name in the cache is " code { (entry) } "." }
         @if let Some(likeness) = call.similarity { " The nearest text was alike by " strong { (format!("{likeness:.4}")) } "." }
     }
 }

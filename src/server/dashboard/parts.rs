@@ -106,6 +106,7 @@ pub(super) fn path_pill(path: AnswerPath) -> Markup {
         AnswerPath::Semantic => ("semantic", Tone::Nth(4)),
         AnswerPath::Local => ("local", Tone::Nth(1)),
         AnswerPath::Upstream => ("upstream", Tone::Nth(0)),
+        AnswerPath::Audit => ("audit", Tone::Nth(6)),
         AnswerPath::None => ("none", Tone::Rest),
     };
     html! { span.pill { (swatch(tone)) (label) } }

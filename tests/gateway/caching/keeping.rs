@@ -33,7 +33,7 @@ async fn no_store_leaves_nothing_behind() {
     let gateway = TestGateway::start(&endpoints(&fake)).await;
 
     assert_eq!(ask(&gateway, RESET, "no-store").await, "miss");
-    assert_eq!(ask(&gateway, RESET, "no-store, no-cache").await, "bypass");
+    assert_eq!(ask(&gateway, RESET, "no-store, no-cache").await, "bypass; reason=client");
     assert_eq!(ask(&gateway, RESET, "").await, "miss");
     assert_eq!(ask(&gateway, RESET, "no-store").await, "hit-exact", "it may still read");
     gateway.finish().await;

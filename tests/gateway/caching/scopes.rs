@@ -42,11 +42,13 @@ async fn the_same_words_with_anything_else_changed_are_asked_anew() {
     let gateway = Setup::of(&endpoints(&fake)).with_models().start().await;
     gateway.post(CHAT, &chat("gpt-4o", RESET)).await;
     gateway.until_entries(1).await;
-    for (what, body) in variants(RESET) {
-        let answer = gateway.post(CHAT, &body).await;
+    // Were a scope to leak, the same words would be found by likeness, and other words, too.
+    for text in [RESET_TOO, RESET] {
+        for (what, body) in variants(text) {
+            let answer = gateway.post_with(CHAT, &body, &[("cache-control", "no-store")]).await;
 
-        // Were a scope to leak, the same words would be found by likeness.
-        assert_eq!(answer.header("x-stiver-cache"), "miss", "{what}");
+            assert!(answer.header("x-stiver-cache").starts_with("miss"), "{what}: {text}");
+        }
     }
     let same = gateway.post(CHAT, &chat("gpt-4o", RESET_TOO)).await;
     assert_eq!(same.header("x-stiver-cache"), "hit-semantic", "the question itself is still known");
@@ -86,7 +88,7 @@ async fn more_chance_than_configured_bypasses_the_cache() {
         body["temperature"] = json!(temperature);
         body
     };
-    for (temperature, expected) in [(0.5, ["miss", "hit-exact"]), (0.51, ["bypass", "bypass"])] {
+    for (temperature, expected) in [(0.5, ["miss", "hit-exact"]), (0.51, ["bypass; reason=temperature"; 2])] {
         for expected in expected {
             let answer = gateway.post(CHAT, &at(temperature)).await;
 
@@ -94,6 +96,69 @@ async fn more_chance_than_configured_bypasses_the_cache() {
         }
     }
     // OpenAI's default is 1.
-    assert_eq!(gateway.post(CHAT, &chat("gpt-4o", RESET)).await.header("x-stiver-cache"), "bypass");
+    let unset = gateway.post(CHAT, &chat("gpt-4o", RESET)).await;
+    assert_eq!(unset.header("x-stiver-cache"), "bypass; reason=temperature");
+    let row = gateway.row_of(&unset).await;
+    assert_eq!((row.cache.as_str(), row.cache_why.as_deref()), ("bypass", Some("temperature")));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_not_compared_by_meaning_says_why() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&endpoints(&fake)).await;
+    let tool = json!([{"type": "function", "function": {"name": "reset", "parameters": {}}}]);
+    let image = json!([{"role": "user", "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+    ]}]);
+    let assistant = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    let long = json!([{"role": "user", "content": "long ".repeat(500)}]);
+    for (field, value, expected) in [
+        ("tools", tool, "tools"),
+        ("messages", image, "media"),
+        ("messages", assistant, "no-user-text"),
+        ("messages", long, "long-text"),
+        ("n", json!(2), "choices"),
+        ("logprobs", json!(true), "logprobs"),
+    ] {
+        let mut body = chat("gpt-4o", "What is this?");
+        body[field] = value;
+        let answer = gateway.post(CHAT, &body).await;
+
+        assert_eq!(answer.header("x-stiver-cache"), format!("miss; semantic={expected}"));
+        assert_eq!(gateway.row_of(&answer).await.cache_why.as_deref(), Some(expected));
+    }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn personal_data_bypasses_the_cache_unless_the_operator_says_otherwise() {
+    let question = chat("gpt-4o", "I am ada@example.org. How do I reset my password?");
+    for (word, expected) in [
+        ("bypass", ["bypass; reason=personal-data"; 2]),
+        ("exact", ["miss; semantic=personal-data", "hit-exact"]),
+        ("allow", ["miss", "hit-exact"]),
+    ] {
+        let fake = FakeUpstream::start();
+        let toml = format!("{}[cache]\npersonal_data = \"{word}\"\n", endpoints(&fake));
+        let gateway = TestGateway::start(&toml).await;
+        for expected in expected {
+            let answer = gateway.post(CHAT, &question).await;
+
+            assert_eq!(answer.header("x-stiver-cache"), expected, "{word}");
+        }
+        gateway.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_is_off_says_so() {
+    let fake = FakeUpstream::start();
+    let gateway = TestGateway::start(&(endpoints(&fake) + "[cache.exact]\nenabled = false\n")).await;
+
+    let answer = gateway.post(CHAT, &chat("gpt-4o", RESET)).await;
+
+    assert_eq!(answer.header("x-stiver-cache"), "bypass; reason=off");
     gateway.finish().await;
 }

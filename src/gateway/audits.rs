@@ -1,0 +1,61 @@
+//! How many audits may be under way, and what they may cost in a day.
+//!
+//! Sends none; the pipeline does. The money is held and posted by the ledger, on the account of the house, so that
+//! replicas that share their budgets share this one, and a restart forgets nothing.
+//!
+//! Invariants: no more audits run at once than were allowed when the gateway started; one that was promised runs, if
+//! later, unless the gateway stops. What they cost can pass the day's budget by those that are under way then.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::ledger::Ledger;
+use crate::ledger::budget::{Budget, Payer, Window};
+use crate::money::NanoUsd;
+use crate::team::TeamName;
+
+#[derive(Debug)]
+pub struct Audits {
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Audits {
+    pub fn new(max_in_flight: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(max_in_flight)), tasks: TaskTracker::new() }
+    }
+
+    /// Whether a slot is free and money is left, all that is held by audits under way counted as spent.
+    pub fn have_room(&self, ledger: &Ledger, usd_per_day: NanoUsd) -> bool {
+        let left = || ledger.remaining(&Payer::house(), &[Budget::new(usd_per_day, Window::Day)]);
+        self.slots.available_permits() > 0 && left().is_some_and(|left| left > NanoUsd::ZERO)
+    }
+
+    /// Runs it as soon as a slot is free.
+    pub fn start(&self, audit: impl Future<Output = ()> + Send + 'static) {
+        let slots = Arc::clone(&self.slots);
+        self.tasks.spawn(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            audit.await;
+        });
+    }
+
+    /// Waits for those under way; call it when nothing starts any more.
+    pub async fn end(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Those under way, and those that wait for a slot.
+    pub fn n_started(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+/// The account that the ledger has to follow for the day's budget.
+pub(super) fn account(usd_per_day: NanoUsd) -> (TeamName, Vec<Budget>) {
+    (Payer::house().team, vec![Budget::new(usd_per_day, Window::Day)])
+}
