@@ -16,6 +16,7 @@ mod saving;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -45,6 +46,8 @@ pub struct RiskKeeper {
     /// Whoever else has lines is gone: only one process at a time uses the store.
     is_alone: bool,
     saving: Mutex<Saving>,
+    /// Savings of accounts that began.
+    n_begun: AtomicU64,
     others: Mutex<Others>,
     alarm: Alarm,
 }
@@ -78,6 +81,7 @@ impl RiskKeeper {
             replica,
             is_alone,
             saving: Mutex::default(),
+            n_begun: AtomicU64::new(0),
             others: Mutex::default(),
             alarm: Alarm::of("risk_state"),
         }

@@ -4,6 +4,7 @@
 //! not saved is saved the next time.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::{Line, RiskKeeper, RiskStoreError, Scope, Warden};
 
@@ -15,6 +16,8 @@ pub(super) struct Saving {
     /// What came after another replica had taken a line over, to be handed over as well.
     left: Vec<Line>,
     n_left: u32,
+    /// Which saving of accounts came to its end last.
+    last_saved: u64,
 }
 
 /// Accounts on their way to the store.
@@ -50,15 +53,21 @@ impl<'a> Sent<'a> {
 }
 
 impl RiskKeeper {
-    /// Saves the accounts that changed.
+    /// Saves the accounts that changed. Of many who wait at once, one saves for all.
     pub(super) async fn save(&self, now_ms: i64) -> Result<(), RiskStoreError> {
+        let n_begun = self.n_begun.load(Ordering::SeqCst);
         let mut saving = self.saving.lock().await;
+        if saving.last_saved > n_begun {
+            // It began after this was asked for, so it has what this was asked for.
+            return Ok(());
+        }
         self.hand_over(&mut saving).await?;
         let changed = self.warden.with(|risk| risk.changed_accounts());
         if changed.is_empty() {
             return Ok(());
         }
         self.add_lines(&mut saving, &changed, now_ms).await?;
+        let number = self.n_begun.fetch_add(1, Ordering::SeqCst) + 1;
         let states: Vec<_> = self.warden.with(|risk| {
             changed.iter().map(|scope| (scope.as_str().to_owned(), risk.send_account(scope))).collect()
         });
@@ -70,6 +79,7 @@ impl RiskKeeper {
         let lost = self.store.save_accounts(&self.replica, &accounts, now_ms).await?;
         let lost: Vec<Scope> = lost.into_iter().map(Scope::new).collect();
         sent.saved_but(&lost);
+        saving.last_saved = number;
         lost.iter().for_each(|scope| self.give_up(&mut saving, scope));
         Ok(())
     }

@@ -27,6 +27,7 @@ struct Database {
     /// It writes, and its answer is lost.
     loses_answers: AtomicBool,
     never_answers: AtomicBool,
+    n_saves: AtomicU64,
 }
 
 impl Database {
@@ -38,6 +39,7 @@ impl Database {
             if self.never_answers.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
+            tokio::task::yield_now().await;
             if self.is_away.load(Ordering::Relaxed) {
                 return Err(RiskStoreError("away".to_owned()));
             }
@@ -86,6 +88,7 @@ impl RiskStore for Database {
         now_ms: i64,
     ) -> BoxFuture<'a, Result<Vec<String>, RiskStoreError>> {
         self.answer(move |rows| {
+            self.n_saves.fetch_add(1, Ordering::Relaxed);
             let mut lost = Vec::new();
             for (scope, account) in accounts {
                 match rows.get_mut(&key(scope, replica)) {
@@ -357,6 +360,25 @@ async fn an_audit_waits_for_a_slow_store_a_quarter_of_a_second_and_what_was_not_
     assert!(a.keeper.save_now(3_000).await);
     let after = Replica::start(&database, "b", true, 4_000).await;
     assert_eq!(after.standing().n_requests, 20);
+}
+
+#[tokio::test]
+async fn of_many_audits_that_wait_at_once_one_saves_for_all() {
+    let database = Arc::new(Database::default());
+    let a = Replica::start(&database, "a", true, 1).await;
+    a.ask(1);
+    a.keeper.tick(1_000).await;
+
+    let audits = (0..8).map(async |_| {
+        a.ask(1);
+        a.keeper.save_now(2_000).await
+    });
+    let saved = futures_util::future::join_all(audits).await;
+
+    assert_eq!(saved, [true; 8]);
+    assert_eq!(database.n_saves.load(Ordering::Relaxed), 3, "the tick, the first, and one for the others");
+    let after = Replica::start(&database, "b", true, 3_000).await;
+    assert_eq!(after.standing().n_requests, 9);
 }
 
 #[tokio::test]
