@@ -42,6 +42,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio_util::task::TaskTracker;
 
+use crate::team::TeamName;
 use embedder::Embed;
 use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
@@ -51,8 +52,6 @@ use purge::{Purge, Purged};
 use semantic::{Asked, Semantic, Sighting, Similar};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
-
-use crate::team::TeamName;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]

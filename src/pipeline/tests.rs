@@ -82,7 +82,7 @@ async fn gateway(folder: &TempDir, base_url: &str, more: &str) -> Arc<Gateway> {
     let within = |name: &str| Path::join(folder.path(), name).display().to_string();
     let toml = format!(
         "[upstreams.large]\ndialect = \"openai\"\nbase_url = \"{base_url}\"\napi_key = \"k\"\nmodel = \"gpt-4o\"\n\
-         max_retries = 0\n[routes.auto]\nupstreams = [\"large\"]\nbaseline = \"gpt-4o\"\n\
+         max_retries = 0\n[routes.auto]\nupstreams = [\"large\"]\n\
          [ledger]\npath = \"{}\"\njournal_dir = \"{}\"\nflush_interval_ms = 1\n[onnx]\nlibrary = \"{}\"\n\
          [cache.semantic]\nenabled = false\n{more}\n",
         within("ledger.sqlite"),
