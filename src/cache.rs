@@ -7,6 +7,7 @@
 //! answer is served only under the exact fingerprint it was stored with, or within its scope to a
 //! text the guard does not tell apart; of many who miss at once, one goes upstream.
 
+mod agree;
 mod alarm;
 mod answer;
 mod control;
@@ -16,14 +17,19 @@ mod fill;
 mod flight;
 pub mod guard;
 pub mod index;
+mod judge;
+pub mod pair_trial;
 pub mod policy;
 pub mod purge;
 mod question;
+pub mod reader;
 pub mod risk;
 mod semantic;
 pub mod stats;
 pub mod store;
+mod strikes;
 pub mod trial;
+pub mod warden;
 
 pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};
@@ -31,7 +37,7 @@ pub use exact::ExactConfig;
 pub use fill::Fill;
 pub use index::EntryId;
 pub use question::{Bypassed, Found, Hit, HitKind, Question};
-pub use semantic::{Pooling, SemanticConfig};
+pub use semantic::{Policy, Pooling, SemanticConfig};
 pub use stats::Stats;
 
 use std::path::PathBuf;
@@ -49,9 +55,11 @@ use flight::{Flights, Follower, Leader, Seat};
 use index::{Index, IndexError, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex};
 use policy::PersonalData;
 use purge::{Purge, Purged};
-use semantic::{Asked, Semantic, Sighting, Similar};
+use reader::ReadPair;
+use semantic::{Asked, Learned, Organs, Semantic, Sighting};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
+use warden::Warden;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -90,10 +98,7 @@ impl CacheConfig {
         let semantic = &self.semantic;
         let exact = &self.exact;
         let rules = [
-            (
-                (0.0..=1.0).contains(&semantic.min_similarity),
-                "cache.semantic.min_similarity must be from 0 to 1",
-            ),
+            ((0.0..=1.0).contains(&semantic.bar()), "cache.semantic.min_similarity must be from 0 to 1"),
             ((0.0..=2.0).contains(&self.max_temperature), "cache.max_temperature must be from 0 to 2"),
             (
                 exact.ttl_s > 0,
@@ -107,11 +112,14 @@ impl CacheConfig {
             (exact.redis_timeout_ms > 0, "cache.exact.redis_timeout_ms must be at least 1"),
             (semantic.threads > 0, "cache.semantic.threads must be at least 1"),
             (semantic.deadline_ms > 0, "cache.semantic.deadline_ms must be at least 1"),
+            (semantic.guard_threads > 0, "cache.semantic.guard_threads must be at least 1"),
+            (semantic.guard_deadline_ms > 0, "cache.semantic.guard_deadline_ms must be at least 1"),
             (semantic.max_entries > 0, "cache.semantic.max_entries must be at least 1"),
             (semantic.qdrant_timeout_ms > 0, "cache.semantic.qdrant_timeout_ms must be at least 1"),
             (!semantic.qdrant_collection.is_empty(), "cache.semantic.qdrant_collection must not be empty"),
         ];
-        rules.into_iter().filter(|(holds, _)| !holds).map(|(_, rule)| rule.to_owned()).collect()
+        let broken = rules.into_iter().filter(|(holds, _)| !holds).map(|(_, rule)| rule.to_owned());
+        broken.chain(semantic.risk().mistakes()).collect()
     }
 }
 
@@ -134,6 +142,8 @@ pub enum CacheError {
 pub struct Parts {
     /// Without one the semantic tier is closed and says so in its readiness.
     pub embedder: Option<Arc<dyn Embed>>,
+    /// Without one the semantic tier goes by the rest of what it knows of two texts.
+    pub guard: Option<Arc<dyn ReadPair>>,
     /// Where semantic entries survive a restart; of no effect with Qdrant.
     pub data_dir: Option<PathBuf>,
     /// Answers are written by its tasks, so that shutting down can wait for them.
@@ -148,6 +158,7 @@ pub struct Cache(Arc<Shared>);
 struct Shared {
     exact: Option<Exact>,
     semantic: Option<Semantic>,
+    warden: Arc<Warden>,
     /// The semantic tier is wanted but has no embedder.
     lacks_embedder: bool,
     flights: Flights<Landed>,
@@ -160,7 +171,8 @@ struct Shared {
 #[derive(Clone)]
 enum Landed {
     New(Arc<StoredAnswer>),
-    Similar(Similar),
+    /// Something alike was served; whether it is to others too is for each to ask. The question's vector.
+    Similar(Arc<[f32]>),
 }
 
 impl Cache {
@@ -171,18 +183,22 @@ impl Cache {
             return Err(CacheError::Config(mistakes));
         }
         let exact = config.exact.enabled.then(|| open_store(&config.exact)).transpose()?;
+        let warden = Arc::new(Warden::new(&config.semantic.risk()));
         let wants_semantic = config.semantic.enabled;
         let lacks_embedder = wants_semantic && parts.embedder.is_none();
         let semantic = match parts.embedder.filter(|_| wants_semantic) {
             Some(embedder) => {
                 let index = open_index(&config.semantic, parts.data_dir, parts.now_ms)?;
-                Some(Semantic::new(&config.semantic, embedder, index))
+                let judge = config.semantic.judge(&warden);
+                let organs = Organs { embedder, reader: parts.guard, index, judge };
+                Some(Semantic::new(&config.semantic, organs))
             }
             None => None,
         };
         Ok(Self(Arc::new(Shared {
             exact: exact.map(|store| Exact::over(store, config.exact.ttl_s)),
             semantic,
+            warden,
             lacks_embedder,
             flights: Flights::default(),
             flight_wait: Duration::from_millis(config.single_flight_wait_ms),
@@ -216,7 +232,7 @@ impl Cache {
         }
         // Who leaves nothing behind cannot lead others.
         if control.no_store || shared.flight_wait.is_zero() {
-            return self.look_alike(question, None, now_ms).await;
+            return self.look_alike(question, None, None, now_ms).await;
         }
         match shared.flights.join(question.exact) {
             Seat::Leader(leader) => self.lead(question, leader, now_ms).await,
@@ -230,20 +246,14 @@ impl Cache {
             leader.announce(Landed::New(Arc::clone(&hit.answer)));
             return Found::Hit(hit);
         }
-        self.look_alike(question, Some(leader), now_ms).await
+        self.look_alike(question, Some(leader), None, now_ms).await
     }
 
     async fn follow(&self, question: &Question<'_>, follower: Follower<Landed>, now_ms: i64) -> Found {
         let landed = tokio::time::timeout(self.0.flight_wait, follower.landing()).await;
-        let hit = match landed.ok().flatten() {
-            Some(Landed::New(answer)) => Some(Hit { answer, kind: HitKind::Coalesced, age_s: 0 }),
-            Some(Landed::Similar(similar)) => {
-                self.0.accepts(question, &similar, now_ms).then(|| similar.hit(now_ms))
-            }
-            None => None,
-        };
-        match hit {
-            Some(hit) => Found::Hit(hit),
+        match landed.ok().flatten() {
+            Some(Landed::New(answer)) => Found::Hit(Hit { answer, kind: HitKind::Coalesced, age_s: 0 }),
+            Some(Landed::Similar(vector)) => self.look_alike(question, None, Some(vector), now_ms).await,
             // The leader failed, or takes long: everyone for himself.
             None => Found::Miss(self.fill(question)),
         }
@@ -253,24 +263,41 @@ impl Cache {
         &self,
         question: &Question<'_>,
         leader: Option<Leader<Landed>>,
+        vector: Option<Arc<[f32]>>,
         now_ms: i64,
     ) -> Found {
         let fill = self.fill(question);
         let (Some(semantic), Some(asked)) = (&self.0.semantic, &fill.asked) else {
             return Found::Miss(Fill { leader, ..fill });
         };
-        let Sighting { similar, vector, refused } = semantic.find(asked, &question.control, now_ms).await;
-        self.0.counts.refuse(&refused);
-        match similar {
-            Some(similar) => {
-                if let Some(leader) = leader {
-                    leader.announce(Landed::Similar(similar.clone()));
-                }
-                Found::Hit(similar.hit(now_ms))
-            }
+        let sighting = semantic.find(asked, question, vector, now_ms).await;
+        self.0.counts.refuse(&sighting);
+        let Sighting { similar, is_audited, vector, pending, .. } = sighting;
+        let Some(similar) = similar else {
             // An embedder that just failed is not asked again to store the answer.
-            None => {
-                Found::Miss(Fill { leader, asked: fill.asked.filter(|_| vector.is_some()), vector, ..fill })
+            let asked = fill.asked.filter(|_| vector.is_some());
+            return Found::Miss(Fill { leader, asked, vector, pending, ..fill });
+        };
+        if let (Some(leader), Some(vector)) = (leader, &vector) {
+            leader.announce(Landed::Similar(Arc::clone(vector)));
+        }
+        let hit = similar.hit(now_ms);
+        match is_audited {
+            true => Found::Audited(hit, Fill { vector, pending, ..fill }),
+            false => Found::Hit(hit),
+        }
+    }
+
+    /// Counts what a comparison came to, and removes an entry that audits found wrong too often.
+    async fn heed(&self, learned: &Learned) {
+        self.0.counts.learn(learned);
+        let Some(entry) = learned.condemned else { return };
+        match self.purge(&Purge::Entry(entry)).await {
+            Ok(purged) => {
+                tracing::info!(%entry, ?purged, "a cached answer that audits found wrong is removed")
+            }
+            Err(error) => {
+                tracing::warn!(%entry, %error, "a cached answer that audits found wrong cannot be removed")
             }
         }
     }
@@ -283,9 +310,15 @@ impl Cache {
             exact: question.exact,
             asked: text.map(|text| Asked { id, scope: question.scope, text: Arc::from(text) }),
             vector: None,
+            pending: None,
             leader: None,
             may_store: !question.control.no_store,
         }
+    }
+
+    /// The risk control of the semantic tier.
+    pub fn warden(&self) -> &Arc<Warden> {
+        &self.0.warden
     }
 
     /// Removes answers from both tiers. What is being answered at this moment is stored after it.
@@ -357,14 +390,6 @@ impl Shared {
             answer: Arc::new(answer),
             kind: HitKind::Exact,
         })
-    }
-
-    /// Whether what another found alike is alike enough for this question too.
-    fn accepts(&self, question: &Question<'_>, similar: &Similar, now_ms: i64) -> bool {
-        let bar = self.semantic.as_ref().map_or(1.0, |semantic| semantic.bar(&question.control));
-        question.text.is_some()
-            && similar.similarity >= bar
-            && question.control.allows_age_of(&similar.answer, now_ms)
     }
 }
 

@@ -151,7 +151,7 @@ impl Reader<'_> {
         let upstreams: BTreeMap<_, _> =
             upstreams.into_iter().map(|(name, config)| (UpstreamName::from(&name), config)).collect();
         let catalog = self.catalog(&routes, &upstreams);
-        let min_similarity = cache.as_ref().map_or(0.0, |cache| cache.semantic.min_similarity);
+        let min_similarity = cache.as_ref().map_or(0.0, |cache| cache.semantic.bar());
         let splits = self.splits(&sources.splits, catalog.as_ref(), min_similarity);
         let teams = self.teams(teams, &routes);
         let mut keys = keys.unwrap_or_default();

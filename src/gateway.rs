@@ -7,6 +7,7 @@
 
 mod audits;
 mod live;
+mod models;
 mod ready;
 mod reload;
 mod roster;
@@ -16,7 +17,6 @@ mod warn;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,13 +27,16 @@ use tokio_util::task::TaskTracker;
 
 pub use audits::Audits;
 pub use live::{Live, Members};
+pub use models::{open_embedder, open_guard};
 pub use ready::Part;
 pub use reload::watch;
 pub use split_watch::SplitWatch;
 pub use upkeep::upkeep;
 
+use models::{Models, Problems};
+
 use crate::admission::Limiter;
-use crate::cache::embedder::{Embed, Sentence};
+use crate::cache::embedder::Embed;
 use crate::cache::{Cache, CacheError, Parts};
 use crate::clock::Clock;
 use crate::complexity::Complexity;
@@ -41,7 +44,6 @@ use crate::config::{Config, Environment};
 use crate::ledger::keys::KeyError;
 use crate::ledger::{Ledger, LedgerError};
 use crate::notice::Notices;
-use crate::onnx::{Places, Runtime, RuntimeError};
 use crate::shared::{SharedError, SharedStore};
 use crate::team::UpstreamName;
 use crate::telemetry;
@@ -71,8 +73,7 @@ pub struct Gateway {
     pub tasks: TaskTracker,
     /// Tells background work and the server to end.
     pub stop: CancellationToken,
-    runtime_problem: Option<String>,
-    embedder_problem: Option<String>,
+    problems: Problems,
 }
 
 /// Why the gateway cannot start.
@@ -103,14 +104,10 @@ impl Gateway {
         let tasks = TaskTracker::new();
         let shared = SharedStore::open(&config.shared, rand::random())?.map(Arc::new);
         let ledger = Ledger::open_with(&config.ledger, clock.clone(), tasks.clone(), shared.clone()).await?;
-        let runtime = Runtime::open(&places(&config, env));
-        let (embedder, embedder_problem) = match embedder(&config, runtime.as_ref()) {
-            Ok(embedder) => (Some(embedder), None),
-            Err(problem) => (None, Some(problem)),
-        };
-        let complexity = Complexity::load(&config.complexity, runtime.as_ref());
+        let Models { embedder, guard, complexity, problems } = Models::open(&config, env);
         let parts = Parts {
             embedder: embedder.clone(),
+            guard,
             data_dir: config.cache.semantic.data_dir.clone(),
             tasks: tasks.clone(),
             now_ms: clock.now_ms(),
@@ -148,8 +145,7 @@ impl Gateway {
             metrics,
             tasks,
             stop: CancellationToken::new(),
-            runtime_problem: runtime.err().map(|error| error.to_string()),
-            embedder_problem,
+            problems,
         });
         gateway.start_warning();
         Ok(gateway)
@@ -182,29 +178,5 @@ impl Gateway {
         self.tasks.close();
         self.tasks.wait().await;
         closed
-    }
-}
-
-fn places(config: &Config, env: &Environment) -> Places {
-    Places {
-        configured: config.onnx.library.clone(),
-        environment: env.get("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from),
-        executable: std::env::current_exe().ok(),
-        data_dir: Some(PathBuf::from("target/onnxruntime")),
-    }
-}
-
-/// The embedder alone, for whoever needs no gateway around it.
-pub fn open_embedder(config: &Config, env: &Environment) -> Result<Arc<dyn Embed>, String> {
-    let runtime = Runtime::open(&places(config, env)).map_err(|error| error.to_string())?;
-    embedder(config, Ok(&runtime))
-}
-
-fn embedder(config: &Config, runtime: Result<&Runtime, &RuntimeError>) -> Result<Arc<dyn Embed>, String> {
-    match runtime {
-        Ok(runtime) => Sentence::open(&config.cache.semantic, runtime)
-            .map(|sentence| Arc::new(sentence) as Arc<dyn Embed>)
-            .map_err(|error| error.to_string()),
-        Err(_) => Err("it needs ONNX Runtime".to_owned()),
     }
 }

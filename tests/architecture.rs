@@ -84,6 +84,7 @@ const SHOWN: &[&str] = &[
     "admission",
     // What an operator wants gone.
     "cache::EntryId",
+    "cache::pair_trial",
     // Why the cache was not asked, in words for people.
     "cache::policy::Ineligible",
     "cache::purge",

@@ -14,6 +14,7 @@ use stiver::cache::index::{
     Index, IndexEntry, IndexError, Neighbour, QdrantConfig, QdrantIndex, ScanConfig, ScanIndex, Wanted,
 };
 use stiver::cache::purge::Chosen;
+use stiver::cache::risk::GroupKey;
 use stiver::cache::{EntryId, Origin, StoredAnswer};
 use stiver::chat::{Fingerprint, Usage};
 use stiver::money::NanoUsd;
@@ -123,6 +124,40 @@ async fn an_entry_with_a_known_id_replaces_the_old_one(index: &dyn Index) {
     assert_eq!(index.count().await.unwrap(), 1);
 }
 
+async fn neighbours_tell_the_group_they_were_last_put_in(index: &dyn Index) {
+    let grouped = |group| IndexEntry { group: GroupKey(group), ..entry(1, 1, 0.0) };
+    // Also one that has no place among numbers with a sign.
+    for group in [u64::MAX, 7] {
+        index.upsert(grouped(group), NOW_MS).await.unwrap();
+
+        let groups: Vec<GroupKey> = near(index, 1, 9, 0.0).await.iter().map(|near| near.group).collect();
+        assert_eq!(groups, [GroupKey(group)]);
+    }
+}
+
+async fn a_use_changes_nothing_that_is_found(index: &dyn Index) {
+    index.upsert(entry(1, 1, 0.0), NOW_MS).await.unwrap();
+    let before = near(index, 1, 9, 0.0).await;
+
+    index.touch(id(1));
+    index.touch(id(9));
+
+    assert_eq!(near(index, 1, 9, 0.0).await, before);
+    assert_eq!(index.answer(id(1)).await.unwrap().unwrap(), &b"{\"n\":1}"[..]);
+    assert_eq!(index.count().await.unwrap(), 1);
+}
+
+async fn an_answer_is_there_until_it_is_removed(index: &dyn Index) {
+    assert_eq!(index.answer(id(1)).await.unwrap(), None);
+    index.upsert(entry(1, 1, 0.0), NOW_MS).await.unwrap();
+    index.upsert(entry(2, 2, 0.0), NOW_MS).await.unwrap();
+
+    index.remove(id(1)).await.unwrap();
+
+    assert_eq!(index.answer(id(1)).await.unwrap(), None);
+    assert_eq!(index.answer(id(2)).await.unwrap().unwrap(), &b"{\"n\":2}"[..]);
+}
+
 async fn what_is_removed_is_gone_and_a_purge_leaves_nothing(index: &dyn Index) {
     index.upsert(entry(1, 1, 0.0), NOW_MS).await.unwrap();
     index.upsert(entry(2, 1, 0.1), NOW_MS).await.unwrap();
@@ -201,6 +236,9 @@ contract! {
     what_is_less_alike_than_asked_for_is_not_found
     an_entry_is_found_until_its_last_millisecond
     an_entry_with_a_known_id_replaces_the_old_one
+    neighbours_tell_the_group_they_were_last_put_in
+    a_use_changes_nothing_that_is_found
+    an_answer_is_there_until_it_is_removed
     what_is_removed_is_gone_and_a_purge_leaves_nothing
     what_has_the_marks_is_purged_and_the_rest_stays
     vectors_of_other_dimensions_are_refused_in_plain_words
@@ -257,6 +295,24 @@ async fn expired_points_are_swept_when_others_come() {
     qdrant(&server).upsert(later, NOW_MS + 1_000).await.unwrap();
 
     assert_eq!(index.count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn group_and_worth_stand_beside_the_answer_and_earlier_points_lack_both() {
+    let server = InProcessQdrant::start();
+    let index = qdrant(&server);
+    let dear = IndexEntry { group: GroupKey(u64::MAX), worth: NanoUsd::new(5_600), ..entry(1, 1, 0.0) };
+    index.upsert(dear, NOW_MS).await.unwrap();
+
+    for point in server.shelves.lock().get_mut("stiver_semantic").unwrap().points.values_mut() {
+        let (group, worth) = (point.payload.remove("group").unwrap(), point.payload.remove("worth").unwrap());
+        assert_eq!(
+            (group.as_str().unwrap().as_str(), worth.as_integer()),
+            ("18446744073709551615", Some(5_600))
+        );
+    }
+
+    assert_eq!(near(&index, 1, 9, 0.0).await[0].group, id(1).own_group());
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ fn cache(server: &RedisServer) -> (Cache, TaskTracker) {
         ExactConfig { redis_url: Some(server.url().into()), redis_timeout_ms: 500, ..ExactConfig::default() };
     let semantic = SemanticConfig { enabled: false, ..SemanticConfig::default() };
     let config = CacheConfig { exact, semantic, ..CacheConfig::default() };
-    let parts = Parts { embedder: None, data_dir: None, tasks: tasks.clone(), now_ms: NOW_MS };
+    let parts = Parts { embedder: None, guard: None, data_dir: None, tasks: tasks.clone(), now_ms: NOW_MS };
     (Cache::open(&config, parts).unwrap(), tasks)
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::answer::StoredAnswer;
 use super::flight::Leader;
-use super::semantic::Asked;
+use super::semantic::{Asked, Fresh, Pending};
 use super::{Cache, Landed};
 use crate::chat::Fingerprint;
 
@@ -20,14 +20,17 @@ pub struct Fill {
     /// For the semantic tier; none where it does not apply.
     pub(super) asked: Option<Asked>,
     pub(super) vector: Option<Arc<[f32]>>,
+    /// What the answer will tell of one that was served, or proposed.
+    pub(super) pending: Option<Box<Pending>>,
     pub(super) leader: Option<Leader<Landed>>,
     pub(super) may_store: bool,
 }
 
 impl Fill {
-    /// Gives the answer to all who wait at once, and writes it to both tiers in the background.
+    /// Gives the answer to all who wait at once; in the background compares it with what was served or
+    /// proposed, and writes it to both tiers.
     pub fn store(self, cache: &Cache, answer: StoredAnswer) {
-        if !self.may_store {
+        if !self.may_store && self.pending.is_none() {
             return;
         }
         let answer = Arc::new(answer);
@@ -39,13 +42,15 @@ impl Fill {
 
     async fn write(self, cache: Cache, answer: Arc<StoredAnswer>) {
         let bytes = answer.encode();
-        if let Some(exact) = &cache.0.exact {
+        if let Some(exact) = cache.0.exact.as_ref().filter(|_| self.may_store) {
             exact.put(&self.exact, bytes.clone()).await;
         }
         // Only now is the key free: whoever comes next finds the answer in the store.
         drop(self.leader);
         if let (Some(semantic), Some(asked)) = (&cache.0.semantic, self.asked) {
-            semantic.put(asked, self.vector, bytes, answer.stored_at_ms).await;
+            let fresh = Fresh { answer, bytes, is_kept: self.may_store };
+            let learned = semantic.settle(asked, self.vector, self.pending, fresh).await;
+            cache.heed(&learned).await;
         }
     }
 }
@@ -55,6 +60,7 @@ impl fmt::Debug for Fill {
         f.debug_struct("Fill")
             .field("exact", &self.exact)
             .field("leads", &self.leader.is_some())
+            .field("compares", &self.pending.is_some())
             .field("may_store", &self.may_store)
             .finish_non_exhaustive()
     }

@@ -98,6 +98,8 @@ pub trait Index: Send + Sync {
     fn nearest<'a>(&'a self, wanted: Wanted<'a>) -> BoxFuture<'a, Result<Vec<Neighbour>, IndexError>>;
     /// The answer of an entry; none where it is gone meanwhile.
     fn answer(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Bytes>, IndexError>>;
+    /// Says that an entry's answer was served: what is used stays longer. Waits for nothing.
+    fn touch(&self, id: EntryId);
     /// Tells how many are gone: one or none.
     fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>>;
     /// Removes all; tells how many there were.

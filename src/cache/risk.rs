@@ -14,35 +14,32 @@
 mod account;
 mod bar;
 mod candidate;
+mod control;
+mod custody;
 mod model;
+mod models;
+mod seen;
+mod shared;
+mod standing;
+mod state;
 mod vcache;
 
 pub use account::Promise;
 pub use candidate::{Candidate, EntryKey, GroupKey, N_NEIGHBOURS, Neighbour};
+pub use standing::{Standing, Tier, WhyClosed};
+pub use state::{AccountState, ModelState, StateError};
 pub use vcache::VCache;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use account::Account;
-use bar::{Aim, Bar};
+use control::Control;
 use model::Model;
+use models::Models;
 
-/// The part of the income that wrong answers may take; the rest pays for fewer audits. Where hits are
-/// few, so are audits, and there is nothing to save.
-const SPENT_SHARE: f64 = 0.5;
-const SPENT_SHARE_OF_FEW: f64 = 0.95;
-/// Hits a request from which on they are not few.
-const MANY_HITS: f64 = 0.1;
-/// What lies in the account beyond its reserve is spent over so many requests.
-const SPENT_OVER_REQUESTS: f64 = 4_000.0;
-/// An answer is audited at least this many times as often as it is thought wrong.
-const AUDITS_PER_DOUBT: f64 = 4.0;
-/// Of the state that is written; another one is not read.
-const STATE_VERSION: u32 = 1;
-
-/// What the operator promises. Meant for `[cache.semantic]`; no section of the file holds it yet.
+/// What the operator promises, in `[cache.semantic]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RiskConfig {
@@ -91,8 +88,7 @@ impl RiskConfig {
 }
 
 /// Requests that share a promise, such as a team's on a route.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scope(String);
 
 impl Scope {
@@ -123,6 +119,17 @@ pub enum Refusal {
     Unpayable,
 }
 
+impl Refusal {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::Doubtful => "doubtful",
+            Self::Closed => "closed",
+            Self::Unpayable => "unpayable",
+        }
+    }
+}
+
 /// A verdict, and what is needed to learn from what becomes of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
@@ -132,69 +139,29 @@ pub struct Decision {
     /// The probability with which an audit was drawn; 1 for a miss, which shows everything.
     pub audit_share: f64,
     candidate: Option<Candidate>,
-}
-
-/// What a scope can show for itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
-    pub n_requests: u64,
-    /// Wrong answers a request, at most, with `confidence`.
-    pub false_hit_rate_upper: f64,
-    pub confidence: f64,
-    /// The most doubtful candidate that is served; none while the tier is closed.
-    pub p_wrong_max: Option<f64>,
-    /// The least audit share at present; none while nothing can be paid for.
-    pub audit_share: Option<f64>,
-    /// Wrong answers that could still be paid for.
-    pub available: f64,
+    /// Which of the scope's accounts it is in.
+    mark: u64,
 }
 
 /// The risk control of all scopes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Risk {
-    version: u32,
     promise: Promise,
     /// What all scopes have in common; new ones begin with it.
-    pool: Model,
+    pool: Models,
     scopes: BTreeMap<Scope, Control>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Control {
-    model: Model,
-    bar: Bar,
-    account: Account,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    #[error("the cache's risk state cannot be read: {0}; remove it, and the tier opens anew")]
-    Unreadable(#[from] serde_json::Error),
-    #[error(
-        "the cache's risk state has version {found}, this build reads {STATE_VERSION}; remove it, and the tier opens anew"
-    )]
-    Version { found: u32 },
 }
 
 impl Risk {
     pub fn new(config: &RiskConfig) -> Self {
-        Self {
-            version: STATE_VERSION,
-            promise: config.promise(),
-            pool: Model::first(),
-            scopes: BTreeMap::new(),
-        }
+        let pool = Models::of(Model::first());
+        Self { promise: config.promise(), pool, scopes: BTreeMap::new() }
     }
 
     /// Counts a request and judges its candidate, if there is one. `draw` is uniform in [0, 1) and
     /// decides about an audit; it must not depend on anything else.
     pub fn decide(&mut self, scope: &Scope, candidate: Option<Candidate>, draw: f64) -> Decision {
-        let (pool, promise) = (&self.pool, self.promise);
-        if !self.scopes.contains_key(scope) {
-            self.scopes.insert(scope.clone(), Control::open(pool, promise));
-        }
-        let control = self.scopes.get_mut(scope).expect("it was just put there");
-        control.decide(candidate, draw)
+        self.control(scope).decide(candidate, draw)
     }
 
     /// What became of a decision: after a miss or an audit, whether the candidate's answer was right.
@@ -215,126 +182,17 @@ impl Risk {
         self.scopes.get(scope).map(Control::standing)
     }
 
+    /// Every scope that had a request, by name.
+    pub fn standings(&self) -> Vec<(Scope, Standing)> {
+        let all = self.scopes.iter().map(|(scope, control)| (scope.clone(), control.standing()));
+        all.filter(|(_, standing)| standing.n_requests > 0).collect()
+    }
+
     /// Wrong answers a request, at most, over all scopes: the sum of what each can prove.
     pub fn false_hit_rate_upper(&self) -> f64 {
-        let accounts = || self.scopes.values().map(|control| &control.account);
+        let accounts = || self.scopes.values().map(Control::account);
         let n_requests: u64 = accounts().map(Account::n_requests).sum();
         accounts().map(Account::bound).sum::<f64>() / n_requests.max(1) as f64
-    }
-
-    pub fn to_json(&self) -> Result<Vec<u8>, StateError> {
-        Ok(serde_json::to_vec(self)?)
-    }
-
-    /// Reads back what [`Self::to_json`] wrote, under the promise of today: what was charged stays
-    /// charged, and scopes that were promised something else begin anew with what they learned.
-    pub fn from_json(bytes: &[u8], config: &RiskConfig) -> Result<Self, StateError> {
-        let mut risk: Self = serde_json::from_slice(bytes)?;
-        if risk.version != STATE_VERSION {
-            return Err(StateError::Version { found: risk.version });
-        }
-        if risk.promise != config.promise() {
-            risk.promise = config.promise();
-            for control in risk.scopes.values_mut() {
-                control.account = Account::open(risk.promise);
-            }
-        }
-        Ok(risk)
-    }
-
-    /// Takes in what another replica saw of other requests under the same promise, once: a state that
-    /// was merged before, or that began as a copy of this one, would count twice.
-    pub fn merge(&mut self, other: &Self) {
-        self.pool.merge(&other.pool);
-        for (scope, theirs) in &other.scopes {
-            match self.scopes.get_mut(scope) {
-                Some(ours) => ours.merge(theirs),
-                None => {
-                    self.scopes.insert(scope.clone(), theirs.clone());
-                }
-            }
-        }
-    }
-}
-
-impl Control {
-    fn open(pool: &Model, promise: Promise) -> Self {
-        Self { model: pool.heir(), bar: Bar::new(), account: Account::open(promise) }
-    }
-
-    fn decide(&mut self, candidate: Option<Candidate>, draw: f64) -> Decision {
-        self.account.earn();
-        self.bar.pass();
-        let Some(candidate) = candidate else {
-            return Decision {
-                verdict: Verdict::Refuse(Refusal::NoCandidate),
-                p_wrong: 1.0,
-                audit_share: 1.0,
-                candidate: None,
-            };
-        };
-        let p_wrong = self.model.opinion(&candidate).p_wrong();
-        self.bar.expect(p_wrong);
-        self.bar.choose(&self.aim());
-        let (verdict, audit_share) = match self.admit(p_wrong) {
-            Ok(share) => (Verdict::Serve { audit: draw < share }, share),
-            Err(refusal) => (Verdict::Refuse(refusal), 1.0),
-        };
-        if let Verdict::Serve { audit } = verdict {
-            self.bar.serve();
-            self.account.serve(audit_share);
-            if audit {
-                self.account.hold(audit_share);
-            }
-        }
-        Decision { verdict, p_wrong, audit_share, candidate: Some(candidate) }
-    }
-
-    /// The audit share a candidate is served with.
-    fn admit(&self, p_wrong: f64) -> Result<f64, Refusal> {
-        let p_wrong_max = self.bar.p_wrong_max().ok_or(Refusal::Closed)?;
-        if p_wrong > p_wrong_max {
-            return Err(Refusal::Doubtful);
-        }
-        let least = self.account.least_share().ok_or(Refusal::Unpayable)?;
-        Ok(least.max(AUDITS_PER_DOUBT * p_wrong).min(1.0))
-    }
-
-    fn aim(&self) -> Aim {
-        let few = 1.0 - (self.bar.hit_rate() / MANY_HITS).min(1.0);
-        let spent_share = SPENT_SHARE + (SPENT_SHARE_OF_FEW - SPENT_SHARE) * few;
-        let rate = spent_share * self.account.promise().max_false_hit_rate;
-        Aim {
-            rate: rate + self.account.spare() / SPENT_OVER_REQUESTS,
-            price: self.account.price_of_one(),
-            caution: self.account.weight(),
-            n_labels: self.model.n_labels(),
-        }
-    }
-
-    fn observe(&mut self, candidate: &Candidate, decision: &Decision, right: bool) {
-        if right && decision.verdict == (Verdict::Serve { audit: true }) {
-            self.account.release(decision.audit_share);
-        }
-        self.bar.judge(decision.p_wrong, 1.0 / decision.audit_share, right);
-        self.model.learn(candidate, right);
-    }
-
-    fn standing(&self) -> Standing {
-        Standing {
-            n_requests: self.account.n_requests(),
-            false_hit_rate_upper: self.account.bound() / self.account.n_requests().max(1) as f64,
-            confidence: self.account.promise().confidence,
-            p_wrong_max: self.bar.p_wrong_max(),
-            audit_share: self.account.least_share(),
-            available: self.account.available(),
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.model.merge(&other.model);
-        self.bar.merge(&other.bar);
-        self.account.merge(&other.account);
     }
 }
 

@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::guard::Why;
 use super::question::{Found, HitKind};
+use super::semantic::{Learned, Sighting};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
@@ -16,6 +16,8 @@ pub struct Stats {
     pub n_bypasses: u64,
     /// Neighbours alike enough that the guard told apart.
     pub n_guard_refusals: u64,
+    /// Entries that audits found wrong again and again, and that were removed.
+    pub n_condemned: u64,
     pub n_errors: u64,
     /// `None` where there is no exact tier, or Redis keeps it for all replicas.
     pub n_exact_entries: Option<u64>,
@@ -35,6 +37,7 @@ pub(super) struct Counts {
     misses: AtomicU64,
     bypasses: AtomicU64,
     guard_refusals: AtomicU64,
+    condemned: AtomicU64,
 }
 
 impl Counts {
@@ -51,11 +54,23 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn refuse(&self, whys: &[Why]) {
-        self.guard_refusals.fetch_add(whys.len() as u64, Ordering::Relaxed);
-        for why in whys {
+    pub(super) fn refuse(&self, sighting: &Sighting) {
+        self.guard_refusals.fetch_add(sighting.told_apart.len() as u64, Ordering::Relaxed);
+        for why in &sighting.told_apart {
             metrics::counter!("stiver_cache_guard_refusals_total", "why" => why.as_str()).increment(1);
         }
+        if let Some(refusal) = sighting.refusal {
+            metrics::counter!("stiver_cache_risk_refusals_total", "why" => refusal.as_str()).increment(1);
+        }
+    }
+
+    pub(super) fn learn(&self, learned: &Learned) {
+        let Learned { right: Some(right), is_audit, condemned } = learned else { return };
+        let outcome = if *right { "right" } else { "wrong" };
+        if *is_audit {
+            metrics::counter!("stiver_cache_audits_total", "outcome" => outcome).increment(1);
+        }
+        self.condemned.fetch_add(u64::from(condemned.is_some()), Ordering::Relaxed);
     }
 
     pub(super) fn read(&self) -> Stats {
@@ -67,6 +82,7 @@ impl Counts {
             n_misses: read(&self.misses),
             n_bypasses: read(&self.bypasses),
             n_guard_refusals: read(&self.guard_refusals),
+            n_condemned: read(&self.condemned),
             ..Stats::default()
         }
     }

@@ -68,6 +68,13 @@ fn lexicon() -> Arc<Lexicon> {
     ])
 }
 
+fn by_threshold(semantic: SemanticConfig) -> CacheConfig {
+    CacheConfig {
+        semantic: SemanticConfig { policy: Policy::Threshold, ..semantic },
+        ..CacheConfig::default()
+    }
+}
+
 struct Bench {
     cache: Cache,
     tasks: TaskTracker,
@@ -75,14 +82,21 @@ struct Bench {
 }
 
 impl Bench {
+    /// Serves by a bar, from the first question on.
     fn new() -> Self {
-        Self::with(&CacheConfig::default())
+        Self::with(&by_threshold(SemanticConfig::default()))
     }
 
     fn with(config: &CacheConfig) -> Self {
         let (tasks, lexicon) = (TaskTracker::new(), lexicon());
         let embedder: Arc<dyn Embed> = Arc::clone(&lexicon) as _;
-        let parts = Parts { embedder: Some(embedder), data_dir: None, tasks: tasks.clone(), now_ms: NOW_MS };
+        let parts = Parts {
+            embedder: Some(embedder),
+            guard: None,
+            data_dir: None,
+            tasks: tasks.clone(),
+            now_ms: NOW_MS,
+        };
         Self { cache: Cache::open(config, parts).unwrap(), tasks, lexicon }
     }
 
@@ -199,9 +213,9 @@ async fn a_question_without_text_is_answered_by_equality_only() {
 #[tokio::test]
 async fn a_text_longer_than_the_limit_is_not_compared_and_one_at_the_limit_is() {
     let semantic = SemanticConfig { max_text_bytes: RESET_TOO.len(), ..SemanticConfig::default() };
-    let at_limit = Bench::with(&CacheConfig { semantic: semantic.clone(), ..CacheConfig::default() });
+    let at_limit = Bench::with(&by_threshold(semantic.clone()));
     let semantic = SemanticConfig { max_text_bytes: RESET_TOO.len() - 1, ..semantic };
-    let over_limit = Bench::with(&CacheConfig { semantic, ..CacheConfig::default() });
+    let over_limit = Bench::with(&by_threshold(semantic));
     at_limit.keep(&ask(RESET), "{}").await;
     over_limit.keep(&ask(RESET), "{}").await;
 
@@ -223,7 +237,8 @@ async fn an_embedder_that_fails_is_a_miss_and_equality_still_answers() {
 
 #[tokio::test]
 async fn without_an_embedder_the_exact_tier_works_and_readiness_says_why() {
-    let parts = Parts { embedder: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+    let parts =
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
     let cache = Cache::open(&CacheConfig::default(), parts).unwrap();
 
     drop(miss(cache.find(&ask(RESET), NOW_MS).await));
@@ -285,8 +300,15 @@ async fn after_a_restart_an_alike_question_is_still_answered() {
     let open = || {
         let tasks = TaskTracker::new();
         let data_dir = Some(dir.path().to_owned());
-        let parts = Parts { embedder: Some(lexicon() as _), data_dir, tasks: tasks.clone(), now_ms: NOW_MS };
-        Bench { cache: Cache::open(&CacheConfig::default(), parts).unwrap(), tasks, lexicon: lexicon() }
+        let parts = Parts {
+            embedder: Some(lexicon() as _),
+            guard: None,
+            data_dir,
+            tasks: tasks.clone(),
+            now_ms: NOW_MS,
+        };
+        let config = by_threshold(SemanticConfig::default());
+        Bench { cache: Cache::open(&config, parts).unwrap(), tasks, lexicon: lexicon() }
     };
     open().keep(&ask(RESET), "{\"n\":1}").await;
 
@@ -299,9 +321,10 @@ async fn after_a_restart_an_alike_question_is_still_answered() {
 #[test]
 fn every_mistake_in_the_configuration_is_told_at_once() {
     let mut config = CacheConfig { max_temperature: -1.0, ..CacheConfig::default() };
-    config.semantic.min_similarity = 1.5;
+    config.semantic.min_similarity = Some(1.5);
     config.exact.ttl_s = 0;
-    let parts = Parts { embedder: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
+    let parts =
+        Parts { embedder: None, guard: None, data_dir: None, tasks: TaskTracker::new(), now_ms: NOW_MS };
 
     let error = Cache::open(&config, parts).err().unwrap().to_string();
 

@@ -1,25 +1,36 @@
 //! A recorded stream of questions asked of an empty cache: how much it would have answered, and how well.
 //!
-//! Embeds, looks up, judges and stores as the semantic tier does, in memory. Two texts may share an
-//! answer exactly when the stream says so. A policy is told the right answer after a miss or an audit
-//! only; the count knows it always. Calls no upstream and leaves nothing behind.
+//! Asks the semantic tier itself, over an index in memory; only what compares two answers is another: they
+//! are the same exactly when the stream says so. A policy is told the right answer after a miss or an
+//! audit only; the count knows it always. Calls no upstream and leaves nothing behind.
 //!
 //! Invariants: each row is asked once, in order; what was served without an audit is not stored.
+
+mod remembered;
+
+pub use remembered::Remembered;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::embedder::{Embed, EmbedError};
-use super::guard;
-use super::index::{self, EntryId, Index, IndexEntry, IndexError, ScanConfig, ScanIndex, Wanted};
-use super::risk::{
-    Candidate, EntryKey, GroupKey, N_NEIGHBOURS, Neighbour, Risk, RiskConfig, Scope, VCache, Verdict,
-};
-use crate::chat::Fingerprint;
-use crate::money::NanoUsd;
+use super::agree::{Agree, Agreement};
+use super::answer::StoredAnswer;
+use super::control::Control;
+use super::embedder::Embed;
+use super::index::{EntryId, ScanConfig, ScanIndex};
+use super::judge::Judge;
+use super::question::Question;
+use super::reader::ReadPair;
+use super::risk::{RiskConfig, VCache};
+use super::semantic::{Asked, Fresh, Organs, Semantic, SemanticConfig};
+use super::warden::Warden;
+use crate::chat::{Fingerprint, Usage};
 
 /// Of the normal distribution: 95 % of it lie within so many deviations.
 const DEVIATIONS_95: f64 = 1.96;
@@ -66,16 +77,12 @@ pub struct Report {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrialError {
-    #[error(transparent)]
-    Embed(#[from] EmbedError),
-    #[error(transparent)]
-    Index(#[from] IndexError),
+    #[error("row {row}: the embedder, the guard or the index failed; the log says why")]
+    Failed { row: u64 },
 }
 
 pub struct Trial {
-    embedder: Arc<dyn Embed>,
-    index: ScanIndex,
-    judge: Judge,
+    semantic: Semantic,
     promised: f64,
     tally: Tally,
     lookup_ms: Vec<f64>,
@@ -90,72 +97,69 @@ struct Tally {
     broken_at: u64,
 }
 
-/// What became of one row.
-#[derive(Debug, Clone, Copy)]
-struct Outcome {
-    /// Whether the served answer was right; none for a miss.
-    served: Option<bool>,
-    is_audited: bool,
-    stores: bool,
-}
+/// Answers of a stream are the same when they are spelled the same.
+struct Spelled;
 
-impl Outcome {
-    const MISS: Self = Self { served: None, is_audited: false, stores: true };
-
-    fn served(right: bool) -> Self {
-        Self { served: Some(right), is_audited: false, stores: false }
+impl Agree for Spelled {
+    fn agree<'a>(&'a self, cached: &'a StoredAnswer, fresh: &'a StoredAnswer) -> BoxFuture<'a, Agreement> {
+        let is_same = cached.body == fresh.body;
+        std::future::ready(if is_same { Agreement::Same } else { Agreement::Different }).boxed()
     }
 }
 
 impl Trial {
-    pub fn new(embedder: Arc<dyn Embed>, policy: Policy) -> Self {
-        let (judge, promised) = match policy {
-            Policy::Static(bar) => (Judge::Static(bar), 1.0),
-            Policy::VCache(delta) => (Judge::VCache(VCache::new(delta)), delta),
+    pub fn new(embedder: Arc<dyn Embed>, reader: Option<Arc<dyn ReadPair>>, policy: Policy) -> Self {
+        let (judge, bar, promised) = match policy {
+            Policy::Static(bar) => (Judge::Threshold, bar as f32, 1.0),
+            Policy::VCache(delta) => (Judge::VCache(Mutex::new(VCache::new(delta))), -1.0, delta),
             Policy::Stiver(config) => {
-                (Judge::Stiver(Box::new(Risk::new(&config))), config.max_false_hit_rate)
+                (Judge::Proven(Arc::new(Warden::new(&config))), -1.0, config.max_false_hit_rate)
             }
         };
         let unbounded = ScanConfig { max_entries: usize::MAX, max_bytes: u64::MAX, dir: None };
-        let index = ScanIndex::open(&unbounded, 0);
-        Self { embedder, index, judge, promised, tally: Tally::default(), lookup_ms: Vec::new() }
+        let index = Arc::new(ScanIndex::open(&unbounded, 0));
+        let config = SemanticConfig { min_similarity: Some(bar), ..SemanticConfig::default() };
+        let semantic = Semantic::new(&config, Organs { embedder, reader, index, judge });
+        Self {
+            semantic: semantic.agreeing_by(Arc::new(Spelled)),
+            promised,
+            tally: Tally::default(),
+            lookup_ms: Vec::new(),
+        }
     }
 
     /// Asks the next row. `draw` is uniform in [0, 1).
     pub async fn ask(&mut self, row: &Row, draw: f64) -> Result<(), TrialError> {
+        let hash = |bytes: &[u8]| Fingerprint::new(*blake3::hash(bytes).as_bytes());
+        let exact = hash(&self.tally.n.to_le_bytes());
+        let question = Question {
+            exact,
+            scope: hash(row.scope.as_bytes()),
+            text: Some(&row.text),
+            control: Control::default(),
+            promise: &row.scope,
+            draw,
+            may_audit: true,
+        };
+        let asked =
+            Asked { id: EntryId::of(exact), scope: question.scope, text: Arc::from(row.text.as_str()) };
         let began = Instant::now();
-        let vector = match self.embedder.embed(&row.text).await {
-            Ok(vector) => Some(vector),
-            Err(EmbedError::TooLong { .. }) => None,
-            Err(error @ (EmbedError::Deadline { .. } | EmbedError::Failed(_))) => return Err(error.into()),
-        };
-        let scope = Fingerprint::new(*blake3::hash(row.scope.as_bytes()).as_bytes());
-        let near = match &vector {
-            Some(vector) => {
-                let wanted =
-                    Wanted { scope: &scope, vector, k: N_NEIGHBOURS, min_similarity: -1.0, now_ms: 0 };
-                self.index.nearest(wanted).await?
-            }
-            None => Vec::new(),
-        };
-        let outcome = self.judge.judge(row, &near, draw);
+        let sighting = self.semantic.find(&asked, &question, None, 0).await;
         self.lookup_ms.push(began.elapsed().as_secs_f64() * 1_000.0);
-        self.tally.count(outcome, self.promised);
-        if let (true, Some(vector)) = (outcome.stores, vector) {
-            let number = self.tally.n.to_le_bytes();
-            let entry = IndexEntry {
-                id: EntryId::of(Fingerprint::new(*blake3::hash(&number).as_bytes())),
-                scope,
-                vector,
-                text: Arc::from(row.text.as_str()),
-                group: group_key(row.answer.as_bytes()),
-                worth: NanoUsd::ZERO,
-                answer: Bytes::new(),
-                expires_at_ms: i64::MAX,
-            };
-            self.index.upsert(entry, 0).await?;
+
+        let served = sighting.similar.map(|similar| similar.answer.body == row.answer.as_bytes());
+        self.tally.count(served, sighting.is_audited, self.promised);
+        if served.is_none() || sighting.is_audited {
+            let answer = Arc::new(answer_of(row));
+            let fresh = Fresh { bytes: answer.encode(), answer, is_kept: true };
+            if let Some(vector) = sighting.vector {
+                self.semantic.settle(asked, Some(vector), sighting.pending, fresh).await;
+            }
         }
-        Ok(())
+        match self.semantic.n_errors() {
+            0 => Ok(()),
+            _ => Err(TrialError::Failed { row: self.tally.n }),
+        }
     }
 
     pub fn report(&self) -> Report {
@@ -164,6 +168,7 @@ impl Trial {
         let false_hit_rate_ci = interval(false_hits, n);
         let mut sorted = self.lookup_ms.clone();
         sorted.sort_unstable_by(f64::total_cmp);
+        let proven = self.semantic.judge().warden().map(|warden| warden.false_hit_rate_upper());
         Report {
             n,
             hits,
@@ -172,7 +177,7 @@ impl Trial {
             false_hits,
             false_hit_rate: rate(false_hits),
             false_hit_rate_ci,
-            false_hit_rate_upper: self.judge.proven_rate().unwrap_or(false_hit_rate_ci[1]),
+            false_hit_rate_upper: proven.unwrap_or(false_hit_rate_ci[1]),
             broken_at,
             audits,
             audit_rate: rate(audits),
@@ -182,95 +187,27 @@ impl Trial {
     }
 }
 
+fn answer_of(row: &Row) -> StoredAnswer {
+    StoredAnswer {
+        body: Bytes::copy_from_slice(row.answer.as_bytes()),
+        model: String::new(),
+        upstream: String::new(),
+        usage: Usage::default(),
+        cost: None,
+        stored_at_ms: 0,
+        origin: None,
+    }
+}
+
 impl Tally {
-    fn count(&mut self, outcome: Outcome, promised: f64) {
+    /// `served` says whether the answer was right; none for a miss.
+    fn count(&mut self, served: Option<bool>, is_audited: bool, promised: f64) {
         self.n += 1;
-        self.hits += u64::from(outcome.served.is_some());
-        self.false_hits += u64::from(outcome.served == Some(false));
-        self.audits += u64::from(outcome.is_audited);
+        self.hits += u64::from(served.is_some());
+        self.false_hits += u64::from(served == Some(false));
+        self.audits += u64::from(is_audited);
         self.broken_at += u64::from(self.false_hits as f64 > promised * self.n as f64);
     }
-}
-
-enum Judge {
-    Static(f64),
-    VCache(VCache),
-    Stiver(Box<Risk>),
-}
-
-impl Judge {
-    fn judge(&mut self, row: &Row, near: &[index::Neighbour], draw: f64) -> Outcome {
-        let rights = group_key(row.answer.as_bytes());
-        let is_right = |neighbour: &index::Neighbour| neighbour.group == rights;
-        match self {
-            Self::Static(bar) => {
-                let passes = |neighbour: &&index::Neighbour| {
-                    f64::from(neighbour.similarity) >= *bar
-                        && guard::compare(&row.text, &neighbour.text) == guard::Verdict::Same
-                };
-                let served = near.iter().take(super::semantic::N_NEIGHBOURS).find(passes);
-                served.map_or(Outcome::MISS, |neighbour| Outcome::served(is_right(neighbour)))
-            }
-            Self::VCache(vcache) => {
-                let Some(nearest) = near.first() else { return Outcome::MISS };
-                let (entry, similarity) = (entry_key(nearest), f64::from(nearest.similarity));
-                let right = is_right(nearest);
-                if !vcache.explores(entry, similarity, draw) {
-                    return Outcome::served(right);
-                }
-                vcache.observe(entry, similarity, right);
-                Outcome { stores: !right, ..Outcome::MISS }
-            }
-            Self::Stiver(risk) => judge_by_risk(risk, row, near, draw),
-        }
-    }
-
-    /// What the policy can prove of all scopes together.
-    fn proven_rate(&self) -> Option<f64> {
-        match self {
-            Self::Static(_) | Self::VCache(_) => None,
-            Self::Stiver(risk) => Some(risk.false_hit_rate_upper()),
-        }
-    }
-}
-
-fn judge_by_risk(risk: &mut Risk, row: &Row, near: &[index::Neighbour], draw: f64) -> Outcome {
-    let neighbours: Vec<Neighbour<'_>> = near
-        .iter()
-        .map(|neighbour| Neighbour {
-            entry: entry_key(neighbour),
-            group: neighbour.group,
-            similarity: f64::from(neighbour.similarity),
-            text: &neighbour.text,
-        })
-        .collect();
-    let candidate = Candidate::among(&row.text, &neighbours);
-    let right = candidate.as_ref().is_some_and(|it| it.group == group_key(row.answer.as_bytes()));
-    let scope = Scope::new(row.scope.as_str());
-    let decision = risk.decide(&scope, candidate, draw);
-    match decision.verdict {
-        Verdict::Serve { audit: false } => Outcome::served(right),
-        Verdict::Serve { audit: true } => {
-            risk.observe(&scope, &decision, right);
-            Outcome { served: Some(right), is_audited: true, stores: true }
-        }
-        Verdict::Refuse(_) => {
-            risk.observe(&scope, &decision, right);
-            Outcome::MISS
-        }
-    }
-}
-
-fn entry_key(neighbour: &index::Neighbour) -> EntryKey {
-    EntryKey(first_bytes(neighbour.id.question().as_bytes()))
-}
-
-fn group_key(answer: &[u8]) -> GroupKey {
-    GroupKey(first_bytes(blake3::hash(answer).as_bytes()))
-}
-
-fn first_bytes(hash: &[u8; 32]) -> u64 {
-    hash.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
 /// Wilson's interval of a rate, which holds near 0 and 1 too.
@@ -287,16 +224,14 @@ fn interval(count: u64, n: u64) -> [f64; 2] {
 }
 
 /// The value that this share of `sorted` does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let idx = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(idx.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-
+    use super::super::embedder::EmbedError;
     use super::*;
 
     /// The first letter tells the direction; the length tells a little turn away from it.
@@ -325,7 +260,7 @@ mod tests {
     }
 
     async fn run(policy: Policy, rows: &[Row]) -> Report {
-        let mut trial = Trial::new(Arc::new(Letters), policy);
+        let mut trial = Trial::new(Arc::new(Letters), None, policy);
         for row in rows {
             trial.ask(row, 0.5).await.unwrap();
         }

@@ -27,8 +27,9 @@ impl Gateway {
         let mut parts = vec![
             Part::new("ledger", true, self.ledger.readiness()),
             Part::new("upstreams", false, some_upstream(live.upstreams().count())),
-            Part::new("onnxruntime", false, self.runtime_problem.clone().map_or(Ok(()), Err)),
-            Part::new("embedder", false, self.embedder_problem.clone().map_or(Ok(()), Err)),
+            Part::new("onnxruntime", false, self.problems.runtime.clone().map_or(Ok(()), Err)),
+            Part::new("embedder", false, self.problems.embedder.clone().map_or(Ok(()), Err)),
+            Part::new("guard", false, self.problems.guard.clone().map_or(Ok(()), Err)),
             Part::new("complexity", false, self.complexity.readiness()),
         ];
         for (name, state) in self.cache.readiness().await.into_iter().filter(|(name, _)| *name != "embedder")

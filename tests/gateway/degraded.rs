@@ -58,7 +58,7 @@ async fn without_onnx_runtime_calls_are_scored_by_the_heuristic_and_repeated_exa
     assert_eq!(cache_word(&gateway, "How can I reset my password?").await, "miss");
     assert_eq!(cache_word(&gateway, "How do I reset my password?").await, "hit-exact");
     let unready = unready(&gateway).await;
-    for part in ["onnxruntime", "embedder", "complexity"] {
+    for part in ["onnxruntime", "embedder", "guard", "complexity"] {
         assert!(unready.iter().any(|name| name == part), "{part} in {unready:?}");
     }
     gateway.finish().await;
@@ -77,6 +77,21 @@ async fn without_an_embedder_alike_questions_are_asked_anew() {
     assert_eq!(cache_word(&gateway, "How can I reset my password?").await, "miss");
     assert_eq!(cache_word(&gateway, "How can I reset my password?").await, "hit-exact");
     assert_eq!(unready(&gateway).await, ["embedder"]);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_trained_guard_alike_questions_are_still_answered_from_the_cache() {
+    if !have_models() {
+        return;
+    }
+    let fake = FakeUpstream::start();
+    let toml = with_ladder(&fake) + "[cache.semantic]\nguard_dir = \"/no/such/folder\"\n";
+    let gateway = Setup::of(&toml).with_models().start().await;
+
+    assert_eq!(cache_word(&gateway, "How do I reset my password?").await, "miss");
+    assert_eq!(cache_word(&gateway, "How can I reset my password?").await, "hit-semantic");
+    assert_eq!(unready(&gateway).await, ["guard"]);
     gateway.finish().await;
 }
 

@@ -306,6 +306,7 @@ async fn the_embedded_default_starts_in_an_empty_folder_and_tells_what_is_missin
     for (name, remedy) in [
         ("upstreams", "set OPENAI_API_KEY"),
         ("embedder", "check `cache.semantic.model_dir`"),
+        ("guard", "check `cache.semantic.guard_dir`"),
         ("complexity", "router-models/complexity"),
     ] {
         let part = parts.iter().find(|part| part["name"] == name).unwrap();

@@ -1,13 +1,16 @@
-//! Writing, deleting, counting and searching points.
+//! Writing, reading, deleting, counting and searching points.
+
+use std::collections::HashMap;
 
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::points_server::Points;
 use qdrant_client::qdrant::vectors::VectorsOptions;
+use qdrant_client::qdrant::with_payload_selector::SelectorOptions;
 use qdrant_client::qdrant::{
-    CountPoints, CountResponse, CountResult, CreateFieldIndexCollection, DeletePoints, PointId, PointStruct,
-    PointsOperationResponse, QueryPoints, QueryResponse, ScoredPoint, UpsertPoints, query, vector,
-    vector_input,
+    CountPoints, CountResponse, CountResult, CreateFieldIndexCollection, DeletePoints, GetPoints,
+    GetResponse, PointId, PointStruct, PointsOperationResponse, QueryPoints, QueryResponse, RetrievedPoint,
+    ScoredPoint, UpsertPoints, Value, WithPayloadSelector, query, vector, vector_input,
 };
 use tonic::{Request, Response, Status};
 
@@ -51,6 +54,20 @@ fn put(collection: &mut Collection, point: PointStruct) -> Result<(), Status> {
     Ok(())
 }
 
+/// What a request wants to see of a payload; nothing where it does not say.
+fn shown(point: &Point, selector: Option<&WithPayloadSelector>) -> HashMap<String, Value> {
+    let chosen = |is_wanted: &dyn Fn(&String) -> bool| {
+        let fields = point.payload.iter().filter(|(key, _)| is_wanted(key));
+        fields.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    match selector.and_then(|selector| selector.selector_options.as_ref()) {
+        None | Some(SelectorOptions::Enable(false)) => HashMap::new(),
+        Some(SelectorOptions::Enable(true)) => point.payload.clone(),
+        Some(SelectorOptions::Include(include)) => chosen(&|key| include.fields.contains(key)),
+        Some(SelectorOptions::Exclude(exclude)) => chosen(&|key| !exclude.fields.contains(key)),
+    }
+}
+
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
@@ -72,8 +89,7 @@ fn search(collection: &Collection, request: &QueryPoints) -> Result<Vec<ScoredPo
         let score = cosine(&point.vector, &wanted.data);
         let is_near = request.score_threshold.is_none_or(|threshold| score >= threshold);
         if is_near && passes(&filter, &point.payload)? {
-            let payload =
-                if request.with_payload.is_some() { point.payload.clone() } else { Default::default() };
+            let payload = shown(point, request.with_payload.as_ref());
             found.push(ScoredPoint { id: Some(id.clone().into()), payload, score, ..ScoredPoint::default() });
         }
     }
@@ -144,6 +160,22 @@ impl Points for Shelves {
         Ok(Response::new(CountResponse { result, ..CountResponse::default() }))
     }
 
+    /// Those that are there, in the order they were asked for.
+    async fn get(&self, request: Request<GetPoints>) -> Answer<GetResponse> {
+        let request = request.into_inner();
+        let result = self.on(&request.collection_name, |collection| {
+            let mut found = Vec::new();
+            for id in &request.ids {
+                if let Some(point) = collection.points.get(&id_text(Some(id))?) {
+                    let payload = shown(point, request.with_payload.as_ref());
+                    found.push(RetrievedPoint { id: Some(id.clone()), payload, ..RetrievedPoint::default() });
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(Response::new(GetResponse { result, ..GetResponse::default() }))
+    }
+
     async fn query(&self, request: Request<QueryPoints>) -> Answer<QueryResponse> {
         let request = request.into_inner();
         let result = self.on(&request.collection_name, |collection| search(collection, &request))?;
@@ -151,7 +183,6 @@ impl Points for Shelves {
     }
 
     lacking! {
-        get: GetPoints -> GetResponse,
         update_vectors: UpdatePointVectors -> PointsOperationResponse,
         delete_vectors: DeletePointVectors -> PointsOperationResponse,
         set_payload: SetPayloadPoints -> PointsOperationResponse,

@@ -198,6 +198,7 @@ fn embed(model: &mut TextEmbedding, text: &str) -> Embedded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::Policy;
     use crate::cache::guard::{self, Verdict};
 
     fn config() -> SemanticConfig {
@@ -232,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn the_guard_refuses_what_the_model_takes_for_alike() {
         let Some(sentence) = sentence() else { return };
-        let bar = SemanticConfig::default().min_similarity;
+        let bar = SemanticConfig { policy: Policy::Threshold, ..SemanticConfig::default() }.bar();
 
         for (a, b) in [
             ("turn on dark mode", "turn off dark mode"),

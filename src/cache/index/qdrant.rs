@@ -1,7 +1,7 @@
 //! The semantic index of many replicas: one collection in Qdrant, over gRPC.
 //!
-//! Does not bound the collection by entries; expired points are deleted now and then. Connects on
-//! first use, so that a gateway starts without it.
+//! Does not bound the collection, neither by entries nor by bytes, and does not hear of uses; expired
+//! points are deleted now and then. Connects on first use, so that a gateway starts without it.
 //!
 //! Invariants: a scope is a filter on an indexed keyword, and the scope and fingerprint that come
 //! back are checked again; a collection of other dimensions is never written to.
@@ -27,6 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{EntryId, Index, IndexEntry, IndexError, Neighbour, Wanted};
 use crate::cache::answer::StoredAnswer;
 use crate::cache::purge::Chosen;
+use crate::cache::risk::GroupKey;
 
 /// Upserts between two sweeps of expired points.
 const SWEEP_EVERY: u64 = 256;
@@ -36,6 +37,10 @@ const QUESTION: &str = "question";
 const TEXT: &str = "text";
 const ANSWER: &str = "answer";
 const EXPIRES: &str = "expires_at_ms";
+/// Digits, because Qdrant's integers have a sign; points of earlier versions lack it, and the worth.
+const GROUP: &str = "group";
+/// Nano-dollars. Kept for whoever moves entries or clears the collection by it; not read here.
+const WORTH: &str = "worth";
 /// What a purge chooses by; points of earlier versions lack all but the model.
 const TEAM: &str = "team";
 const ROUTE: &str = "route";
@@ -197,7 +202,7 @@ impl QdrantIndex {
             .score_threshold(wanted.min_similarity)
             .limit(wanted.k as u64)
             .with_payload(PayloadIncludeSelector {
-                fields: [SCOPE, QUESTION, TEXT].map(str::to_owned).to_vec(),
+                fields: [SCOPE, QUESTION, TEXT, GROUP].map(str::to_owned).to_vec(),
             });
         let found = self.outcome(self.client.query(query).await)?;
         let scope = wanted.scope.to_hex();
@@ -226,7 +231,9 @@ impl QdrantIndex {
             return Err(self.foreign());
         };
         let id = EntryId::parse(&question).filter(|_| found_scope == scope).ok_or_else(|| self.foreign())?;
-        Ok(Neighbour { id, similarity: point.score.min(1.0), text: Arc::from(text), group: id.own_group() })
+        let group = point.payload.remove(GROUP).and_then(text_of).and_then(|digits| digits.parse().ok());
+        let group = group.map_or_else(|| id.own_group(), GroupKey);
+        Ok(Neighbour { id, similarity: point.score.min(1.0), text: Arc::from(text), group })
     }
 }
 
@@ -243,6 +250,8 @@ fn payload(entry: IndexEntry) -> Result<HashMap<String, Value>, IndexError> {
         (TEXT.to_owned(), entry.text.to_string().into()),
         (ANSWER.to_owned(), answer.into()),
         (EXPIRES.to_owned(), entry.expires_at_ms.into()),
+        (GROUP.to_owned(), entry.group.0.to_string().into()),
+        (WORTH.to_owned(), entry.worth.get().into()),
     ]);
     payload.extend(marks.into_iter().map(|(key, text)| (key.to_owned(), text.into())));
     Ok(payload)
@@ -312,6 +321,9 @@ impl Index for QdrantIndex {
     fn answer(&self, id: EntryId) -> BoxFuture<'_, Result<Option<Bytes>, IndexError>> {
         self.read_answer(id).boxed()
     }
+
+    /// Nothing goes there for want of room.
+    fn touch(&self, _id: EntryId) {}
 
     fn remove(&self, id: EntryId) -> BoxFuture<'_, Result<u64, IndexError>> {
         async move {

@@ -16,10 +16,27 @@
 //! lines are kept from the start, each with a part of δ, and the one that now needs the fewest is used.
 //! A line ends when an answer is served with an audit share that is not above its bet.
 //!
+//! Replicas keep an account each, of their own requests. For one bet, the product of all replicas' stakes
+//! is a martingale too: each step multiplies one factor, by a coin that is independent of all that was before
+//! on any replica, with a probability that was fixed before it, if by what others had learned. So with one
+//! price and one δ, at every moment and for all bets at once,
+//!
+//! wrong answers of all ≤ price of the bet + Σ over replicas of what the bet was charged,
+//!
+//! as long as the bet lasts on all. That is no more than the sum of the replicas' bounds, of whichever line
+//! each is: take the least bet that any of them uses. It lasts on all, because what is audited more often than
+//! a higher bet asks for is audited more often than it asks for; it is charged no more than the bets that they
+//! use, because ln(q/(q−h)) / −ln(1−h) never falls in h; and its price is one of those in the sum. Every
+//! replica stays within what its own requests earned, so together they stay within what all earned. Adding
+//! accounts up pays a line's price once and keeps the sums, and an account that is lost as a whole, such as
+//! with a database, was within its own income and takes nothing from the others.
+//!
 //! Invariants: the bound never exceeds what was earned; an audit that never comes back stays charged;
 //! income that is dropped at the cap only makes the bound safer.
 
 use serde::{Deserialize, Serialize};
+
+use super::seen::Seen;
 
 /// The highest bet below certainty; each further line bets this share of the one before.
 const FIRST_BET: f64 = 0.4;
@@ -50,6 +67,8 @@ pub(super) struct Account {
     earned: f64,
     /// Highest bet first. The first bets everything: it audits all, and counts exactly.
     lines: Vec<Line>,
+    #[serde(default)]
+    seen: Seen,
 }
 
 /// One bound on the wrong answers, as long as it lasts.
@@ -116,7 +135,7 @@ struct Used {
 
 impl Account {
     pub(super) fn open(promise: Promise) -> Self {
-        Self { promise, n_requests: 0, earned: 0.0, lines: lines(&promise) }
+        Self { promise, n_requests: 0, earned: 0.0, lines: lines(&promise), seen: Seen::default() }
     }
 
     /// A request came by, whatever becomes of it.
@@ -146,17 +165,24 @@ impl Account {
 
     /// An answer is served with this probability of an audit.
     pub(super) fn serve(&mut self, share: f64) {
+        self.seen.n_hits += 1;
         self.lines.iter_mut().filter(|line| !line.outlasts(share)).for_each(|line| line.has_ended = true);
     }
 
     /// Sets aside what an audit sent with this probability costs should it find a wrong answer.
     pub(super) fn hold(&mut self, share: f64) {
+        self.seen.n_audits += 1;
         self.lines.iter_mut().for_each(|line| line.charged += line.charge(share));
     }
 
     /// The audit found the answer to be right.
     pub(super) fn release(&mut self, share: f64) {
         self.lines.iter_mut().for_each(|line| line.charged -= line.charge(share));
+    }
+
+    /// The audit found a wrong answer: what was set aside for it is spent.
+    pub(super) fn find_wrong(&mut self, share: f64) {
+        self.seen.find_wrong(share);
     }
 
     /// Wrong answers that can still be paid for.
@@ -193,17 +219,26 @@ impl Account {
         &self.promise
     }
 
+    pub(super) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// What was charged, with nothing earned to pay for it.
+    pub(super) fn without_income(&self) -> Self {
+        Self { earned: 0.0, ..self.clone() }
+    }
+
     /// Wrong answers served so far are at most this many.
     pub(super) fn bound(&self) -> f64 {
         let running = self.lines.iter().filter(|line| !line.has_ended);
         running.map(Line::bound).fold(f64::INFINITY, f64::min)
     }
 
-    /// Adds another replica's account of the same scope and promise, opened apart from this one and
-    /// never merged before: their coins are independent, so the product of two stakes is a stake.
+    /// Adds another account of the same scope and promise, whose coins are none of this one's.
     pub(super) fn merge(&mut self, other: &Self) {
         self.n_requests += other.n_requests;
         self.earned += other.earned;
+        self.seen.merge(&other.seen);
         for (own, other) in self.lines.iter_mut().zip(&other.lines) {
             own.charged += other.charged;
             own.has_ended |= other.has_ended;
@@ -327,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn a_lower_bet_is_never_charged_more() {
+        for share in [0.02, 0.1, 0.37, 0.8, 1.0] {
+            let bets = (1..400).map(|step| share * f64::from(step) / 400.0);
+            let charges: Vec<f64> = bets.map(|bet| Line::new(bet, 0.0).charge(share)).collect();
+
+            assert!(charges.windows(2).all(|pair| pair[0] <= pair[1] + 1e-9), "{share}: {charges:?}");
+        }
+    }
+
+    #[test]
     fn merged_accounts_pay_a_line_once() {
         let (mut a, mut b) = (after(3_000), after(1_000));
         b.hold(1.0);
@@ -356,6 +401,32 @@ mod tests {
                 prop_assert!(account.available() > -1e-9);
                 prop_assert!(account.bound() <= 0.01 * account.n_requests() as f64 + 1e-9);
             }
+        }
+
+        #[test]
+        fn accounts_prove_no_less_together_than_each_alone(
+            steps in prop::collection::vec((0_usize..4, 1_usize..900, 0.0_f64..1.0, any::<bool>()), 1..120),
+        ) {
+            let mut accounts = vec![Account::open(promise()); 4];
+            for (idx, n_requests, above, is_wrong) in steps {
+                let account = &mut accounts[idx];
+                (0..n_requests).for_each(|_| account.earn());
+                if let Some(least) = account.least_share() {
+                    let share = least + (1.0 - least) * above;
+                    account.serve(share);
+                    account.hold(share);
+                    if !is_wrong {
+                        account.release(share);
+                    }
+                }
+            }
+            let apart: f64 = accounts.iter().map(Account::bound).sum();
+            let together = accounts.into_iter().reduce(|mut all, account| {
+                all.merge(&account);
+                all
+            });
+
+            prop_assert!(together.unwrap().bound() <= apart + 1e-9);
         }
     }
 }

@@ -17,7 +17,7 @@ const MEMORY_REQUESTS: f64 = 4_000.0;
 /// Hits and requests that are assumed to have been before the first.
 const ASSUMED: (f64, f64) = (100.0, 500.0);
 /// Verdicts before anything is served.
-const MIN_LABELS: u64 = 100;
+pub(super) const MIN_LABELS: u64 = 100;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Bar {
@@ -110,6 +110,11 @@ impl Bar {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
+        if self.n_requests == 0.0 {
+            // Nothing was seen here: the bar begins where the other was.
+            self.clone_from(other);
+            return;
+        }
         self.n_requests += other.n_requests;
         self.n_served += other.n_served;
         for (own, other) in self.tallies.iter_mut().zip(&other.tallies) {

@@ -106,7 +106,11 @@ impl Model {
 
     /// The mean of both by their verdicts. Certainty is not added up, which errs on the careful side.
     pub(super) fn merge(&mut self, other: &Self) {
-        let n_both = (self.n_labels + other.n_labels).max(1);
+        if self.n_labels == 0 {
+            self.clone_from(other);
+            return;
+        }
+        let n_both = self.n_labels + other.n_labels;
         let share = other.n_labels as f64 / n_both as f64;
         let mix = |own: &mut f64, other: f64| *own += share * (other - *own);
         self.mean.iter_mut().zip(other.mean).for_each(|(own, other)| mix(own, other));

@@ -6,6 +6,8 @@
 use super::candidate::N_FEATURES;
 use super::*;
 
+mod fleet;
+
 const RATE: f64 = 0.01;
 
 /// Splitmix64: small, seeded, and good enough for coins.
@@ -260,63 +262,6 @@ fn a_complaint_about_an_answer_that_was_not_audited_changes_no_account() {
     risk.observe(&scope, &unaudited.expect("with a draw this high something is not audited"), false);
 
     assert_eq!(risk, before);
-}
-
-#[test]
-fn a_restart_changes_no_later_decision() {
-    let (mut risk, mut world, mut coin) = (risk(), World::of_seed(5), Dice(5));
-    let mut outcome = Outcome::default();
-    for _ in 0..2_000 {
-        let asked = world.ask();
-        serve(&mut risk, asked, coin.draw(), &mut outcome);
-    }
-    let mut restarted = Risk::from_json(&risk.to_json().unwrap(), &RiskConfig::default()).unwrap();
-
-    for _ in 0..500 {
-        let (asked, draw) = (world.ask(), coin.draw());
-        let (mut a, mut b) = (outcome, outcome);
-        let served = serve(&mut risk, asked.clone(), draw, &mut a);
-        assert_eq!(serve(&mut restarted, asked, draw, &mut b), served);
-    }
-    let scope = Scope::new("shop");
-    let upper = |risk: &Risk| risk.standing(&scope).unwrap().false_hit_rate_upper;
-    assert!((upper(&risk) - upper(&restarted)).abs() < 1e-12);
-}
-
-#[test]
-fn a_state_of_another_version_is_refused_and_a_changed_promise_starts_its_account_anew() {
-    let (mut risk, scope) = (risk(), Scope::new("shop"));
-    risk.decide(&scope, None, 0.5);
-    let stricter = RiskConfig { max_false_hit_rate: 0.001, ..RiskConfig::default() };
-    let state = risk.to_json().unwrap();
-
-    let reread = Risk::from_json(&state, &stricter).unwrap();
-    risk.version += 1;
-    let refused = Risk::from_json(&risk.to_json().unwrap(), &RiskConfig::default());
-
-    assert_eq!(reread.standing(&scope).unwrap().n_requests, 0);
-    assert!(matches!(refused, Err(StateError::Version { found: 2 })));
-}
-
-#[test]
-fn replicas_that_are_merged_know_what_both_saw() {
-    let (mut a, mut b) = (risk(), risk());
-    let mut outcome = Outcome::default();
-    for (risk, seed) in [(&mut a, 7), (&mut b, 8)] {
-        let (mut world, mut coin) = (World::of_seed(seed), Dice(seed));
-        for _ in 0..1_500 {
-            let asked = world.ask();
-            serve(risk, asked, coin.draw(), &mut outcome);
-        }
-    }
-    b.decide(&Scope::new("only-b"), None, 0.5);
-
-    a.merge(&b);
-
-    let standing = a.standing(&Scope::new("shop")).unwrap();
-    assert_eq!(standing.n_requests, 3_000);
-    assert!(standing.false_hit_rate_upper <= RATE);
-    assert_eq!(a.standing(&Scope::new("only-b")).unwrap().n_requests, 1);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn a_client_may_raise_the_bar_but_not_lower_it() {
-    let semantic = SemanticConfig { min_similarity: 0.999, ..SemanticConfig::default() };
-    let strict = Bench::with(&CacheConfig { semantic, ..CacheConfig::default() });
+    let semantic = SemanticConfig { min_similarity: Some(0.999), ..SemanticConfig::default() };
+    let strict = Bench::with(&by_threshold(semantic));
     let bench = Bench::new();
     bench.keep(&ask(RESET), "{}").await;
     strict.keep(&ask(RESET), "{}").await;
@@ -23,7 +23,7 @@ async fn a_client_may_raise_the_bar_but_not_lower_it() {
 async fn an_answer_is_served_until_its_time_is_over_in_both_tiers() {
     let exact = ExactConfig { ttl_s: 10, ..ExactConfig::default() };
     let semantic = SemanticConfig { ttl_s: 20, ..SemanticConfig::default() };
-    let bench = Bench::with(&CacheConfig { exact, semantic, ..CacheConfig::default() });
+    let bench = Bench::with(&CacheConfig { exact, ..by_threshold(semantic) });
     bench.keep(&ask(RESET), "{}").await;
     let at = async |text, after_ms| bench.cache.find(&ask(text), NOW_MS + after_ms).await;
 
@@ -85,7 +85,7 @@ async fn neither_looking_nor_leaving_is_a_bypass() {
 async fn with_both_tiers_off_all_is_bypassed() {
     let exact = ExactConfig { enabled: false, ..ExactConfig::default() };
     let semantic = SemanticConfig { enabled: false, ..SemanticConfig::default() };
-    let bench = Bench::with(&CacheConfig { exact, semantic, ..CacheConfig::default() });
+    let bench = Bench::with(&CacheConfig { exact, ..by_threshold(semantic) });
 
     assert!(matches!(bench.find(&ask(RESET)).await, Found::Bypass(Bypassed::Off)));
     assert_eq!(bench.cache.readiness().await, []);

@@ -40,7 +40,8 @@ async fn when_the_leader_fails_its_followers_go_upstream_themselves() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waited_as_long_as_allowed_goes_upstream() {
-    let bench = Bench::with(&CacheConfig { single_flight_wait_ms: 1_000, ..CacheConfig::default() });
+    let bench =
+        Bench::with(&CacheConfig { single_flight_wait_ms: 1_000, ..by_threshold(SemanticConfig::default()) });
     let question = ask(RESET);
     let _leader = miss(bench.find(&question).await);
     let start = tokio::time::Instant::now();
@@ -52,7 +53,8 @@ async fn who_waited_as_long_as_allowed_goes_upstream() {
 
 #[tokio::test]
 async fn with_a_wait_of_nought_nobody_waits() {
-    let bench = Bench::with(&CacheConfig { single_flight_wait_ms: 0, ..CacheConfig::default() });
+    let bench =
+        Bench::with(&CacheConfig { single_flight_wait_ms: 0, ..by_threshold(SemanticConfig::default()) });
     let question = ask(RESET);
     let _first = miss(bench.find(&question).await);
 

@@ -15,6 +15,14 @@ pub(super) fn describe() {
         "stiver_cache_guard_refusals_total",
         "Cached answers alike enough to be served that the guard told apart, by why"
     );
+    describe_counter!(
+        "stiver_cache_risk_refusals_total",
+        "Proposed cached answers that the risk control did not serve, by why"
+    );
+    describe_counter!(
+        "stiver_cache_audits_total",
+        "Served answers that were asked for anew, by what that showed"
+    );
     describe_counter!("stiver_notices_total", "Notices to the webhook, by whether it took them");
 }
 

@@ -139,6 +139,9 @@ impl Setup {
             default(&["cache", "semantic", "model_dir"], model_dir("embedder").into());
             default(&["cache", "semantic", "deadline_ms"], 30_000.into());
             default(&["cache", "semantic", "threads"], 1.into());
+            default(&["cache", "semantic", "guard_dir"], model_dir("guard").into());
+            default(&["cache", "semantic", "guard_deadline_ms"], 30_000.into());
+            default(&["cache", "semantic", "guard_threads"], 1.into());
             default(&["complexity", "model_dir"], model_dir("complexity").into());
             default(&["complexity", "deadline_ms"], 30_000.into());
         } else {
