@@ -11,6 +11,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
 
 use super::admit::{Admitted, admit};
 use super::call::{Call, Options};
@@ -39,9 +40,11 @@ enum Says {
 async fn upstream(says: Says) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::task::spawn(async move {
+    let tasks = TaskTracker::new();
+    let answers = tasks.clone();
+    tasks.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::task::spawn(answer(socket, says));
+            answers.spawn(answer(socket, says));
         }
     });
     format!("http://{address}/v1")

@@ -32,7 +32,9 @@ async fn look(gateway: &Gateway, admitted: &Admitted) -> Found {
 async fn fill(gateway: &Gateway, admitted: &Admitted) -> Fill {
     match look(gateway, admitted).await {
         Found::Miss(fill) => fill,
-        other => panic!("an empty cache has found {other:?}"),
+        found @ (Found::Hit(_) | Found::Audited(..) | Found::Bypass(_)) => {
+            panic!("an empty cache has found {found:?}")
+        }
     }
 }
 
