@@ -321,6 +321,7 @@ def promises_are_what_the_accounts_say(setting, told):
         agree(row["Audits"], seen["n_audits"], one["n_audits"], "audits")
         agree(row["Found wrong"], seen["n_wrong_audits"], one["n_wrong_audits"], "audits that found one")
         equal(row["Tier"], one["state"], "the tier")
+        assert one["state"] == "open" or one["why"] in browser.text(), one["why"]
         for head, name, share in [
             ("Hits", "hit_rate", seen["n_hits"] / n_requests),
             ("Measured wrong", "false_hit_rate_measured", seen["n_wrong_estimated"] / n_requests),

@@ -33,6 +33,9 @@ pub(super) fn body(book: &Book<'_>, by_scope: &[SpendRow]) -> Markup {
             } }
             tbody { @for one in &found { (row(one, &of(one, by_scope))) } }
         } }
+        @for one in found.iter().filter(|one| one.standing.tier != Tier::Open) {
+            p.about { (one.team) " / " (one.route) " is " (one.standing.tier.as_str()) ": " (why(&one.standing)) "." }
+        }
     };
     html! { div.wide data-card="promise" { (card(&title, ABOUT, &rows)) } }
 }
