@@ -24,6 +24,8 @@ pub mod purge;
 mod question;
 pub mod reader;
 pub mod risk;
+pub mod risk_keeper;
+pub mod risk_store;
 mod semantic;
 pub mod stats;
 pub mod store;
@@ -159,6 +161,7 @@ struct Shared {
     exact: Option<Exact>,
     semantic: Option<Semantic>,
     warden: Arc<Warden>,
+    keeps_promise: bool,
     /// The semantic tier is wanted but has no embedder.
     lacks_embedder: bool,
     flights: Flights<Landed>,
@@ -199,6 +202,7 @@ impl Cache {
             exact: exact.map(|store| Exact::over(store, config.exact.ttl_s)),
             semantic,
             warden,
+            keeps_promise: wants_semantic && config.semantic.policy == Policy::Proven,
             lacks_embedder,
             flights: Flights::default(),
             flight_wait: Duration::from_millis(config.single_flight_wait_ms),
@@ -314,11 +318,6 @@ impl Cache {
             leader: None,
             may_store: !question.control.no_store,
         }
-    }
-
-    /// The risk control of the semantic tier.
-    pub fn warden(&self) -> &Arc<Warden> {
-        &self.0.warden
     }
 
     /// Removes answers from both tiers. What is being answered at this moment is stored after it.

@@ -10,6 +10,8 @@ mod live;
 mod models;
 mod ready;
 mod reload;
+mod risk;
+mod risk_rows;
 mod roster;
 mod split_watch;
 mod upkeep;
@@ -37,6 +39,7 @@ use models::{Models, Problems};
 
 use crate::admission::Limiter;
 use crate::cache::embedder::Embed;
+use crate::cache::risk_keeper::RiskKeeper;
 use crate::cache::{Cache, CacheError, Parts};
 use crate::clock::Clock;
 use crate::complexity::Complexity;
@@ -60,6 +63,8 @@ pub struct Gateway {
     pub breakers: Breakers,
     pub limiter: Arc<Limiter>,
     pub cache: Cache,
+    /// None where no promise about cached answers is kept.
+    pub risk_keeper: Option<RiskKeeper>,
     pub audits: Audits,
     pub max_answer_bytes: usize,
     /// The address that was opened; a reload cannot move it.
@@ -113,6 +118,7 @@ impl Gateway {
             now_ms: clock.now_ms(),
         };
         let cache = Cache::open(&config.cache, parts)?;
+        let risk_keeper = risk::open(&cache, &ledger, &config, &clock).await;
         let client = Client::new(clock.clone());
         let audits = Audits::new(config.cache.semantic.max_audits_in_flight);
         let (listen, max_answer_bytes) = (config.server.listen, config.cache.max_answer_bytes);
@@ -135,6 +141,7 @@ impl Gateway {
             client,
             breakers: Breakers::default(),
             cache,
+            risk_keeper,
             audits,
             max_answer_bytes,
             listen,
@@ -148,6 +155,7 @@ impl Gateway {
             problems,
         });
         gateway.start_warning();
+        gateway.start_keeping_risk();
         Ok(gateway)
     }
 
@@ -174,6 +182,9 @@ impl Gateway {
         // They are calls: the book is open until they have ended.
         self.audits.end().await;
         self.limiter.close();
+        if let Some(keeper) = &self.risk_keeper {
+            keeper.close(self.clock.now_ms()).await;
+        }
         let closed = self.ledger.close().await;
         self.tasks.close();
         self.tasks.wait().await;

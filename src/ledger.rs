@@ -27,6 +27,7 @@ mod recover;
 mod replicas;
 pub mod report;
 mod retention;
+pub mod risk_lines;
 pub mod savings;
 pub mod store;
 pub mod teams;
@@ -49,6 +50,7 @@ use self::recover::Left;
 use self::replicas::{Parts, Replicas};
 use self::report::Reports;
 use self::retention::Retention;
+use self::risk_lines::RiskLines;
 use self::store::{Store, StoreError};
 use self::text::{CallText, Texts};
 use self::writer::Writer;
@@ -268,6 +270,10 @@ impl Ledger {
 
     pub fn texts(&self) -> Texts {
         Texts::new(self.clone())
+    }
+
+    pub fn risk_lines(&self) -> RiskLines {
+        RiskLines::new(self.shared.store.clone())
     }
 
     pub fn reports(&self) -> Reports {

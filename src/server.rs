@@ -14,6 +14,7 @@ mod health;
 mod listen;
 mod models;
 mod parts;
+mod promise;
 mod respond;
 mod similarity;
 mod standing;

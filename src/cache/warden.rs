@@ -4,9 +4,13 @@
 //!
 //! Invariants: the lock is never held over an await, nor while a state is written or read as text.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
-use super::risk::{Candidate, Decision, Risk, RiskConfig, Scope, Standing};
+use super::Cache;
+use super::risk::{Candidate, Decision, Risk, RiskConfig, Scope, Standing, Tier};
+use crate::telemetry::events::ScopeStood;
 
 /// The risk control of all scopes, shared by all who serve.
 #[derive(Debug)]
@@ -29,6 +33,15 @@ impl Warden {
         self.risk.lock().observe(&Scope::new(scope), decision, right);
     }
 
+    /// Every scope that had a request, by name.
+    pub fn standings(&self) -> Vec<(Scope, Standing)> {
+        self.risk.lock().standings()
+    }
+
+    pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Risk) -> T) -> T {
+        ask(&mut self.risk.lock())
+    }
+
     pub fn standing(&self, scope: &str) -> Option<Standing> {
         self.risk.lock().standing(&Scope::new(scope))
     }
@@ -36,5 +49,36 @@ impl Warden {
     /// Of all scopes together.
     pub fn false_hit_rate_upper(&self) -> f64 {
         self.risk.lock().false_hit_rate_upper()
+    }
+}
+
+impl Cache {
+    /// Whether the risk control decides about alike questions.
+    pub fn keeps_promise(&self) -> bool {
+        self.0.keeps_promise
+    }
+
+    /// How every scope stands that had a request, by name.
+    pub fn standings(&self) -> Vec<(Scope, Standing)> {
+        self.0.warden.standings()
+    }
+
+    /// Tells the metrics how every scope stands.
+    pub fn report_standings(&self) {
+        for (scope, standing) in self.standings() {
+            let stood = ScopeStood {
+                scope: scope.as_str(),
+                false_hit_rate: standing.false_hit_rate,
+                false_hit_rate_upper: standing.false_hit_rate_upper,
+                audit_share: standing.audit_share.unwrap_or(1.0),
+                is_open: standing.tier == Tier::Open,
+            };
+            stood.emit();
+        }
+    }
+
+    /// The risk control of the semantic tier.
+    pub fn warden(&self) -> &Arc<Warden> {
+        &self.0.warden
     }
 }

@@ -22,6 +22,7 @@ mod derived;
 mod keys;
 mod open;
 mod rebuild;
+mod risk;
 mod rows;
 mod spend;
 mod sums;

@@ -62,6 +62,8 @@ impl Audit {
 
 /// Tells whether the answer came whole.
 async fn ask(gateway: &Arc<Gateway>, admitted: Admitted, call: Call, fill: Fill) -> Result<&'static str> {
+    // What it is charged outlives a crash; a database that is away stops no audit.
+    gateway.save_risk().await;
     let filling = Filling::Audit(fill);
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;

@@ -18,6 +18,7 @@ mod format;
 mod health;
 mod overview;
 mod parts;
+mod promise;
 mod range;
 mod routes;
 mod series;

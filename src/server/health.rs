@@ -30,6 +30,7 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
 pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     // As of now, not of the last upkeep.
     gateway.ledger.report_waiting();
+    gateway.cache.report_standings();
     gateway.metrics.run_upkeep();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], gateway.metrics.render()).into_response()
 }

@@ -7,6 +7,7 @@
 
 mod counted;
 mod local;
+mod risk;
 mod splits;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 pub use local::{LocalAnswered, LocalDeclined, LocalLoad};
+pub use risk::ScopeStood;
 pub use splits::{SplitMatched, SplitMissed, SplitWatched};
 
 use crate::chat::Usage;
@@ -22,6 +24,7 @@ use crate::money::NanoUsd;
 pub(super) fn describe() {
     counted::describe();
     local::describe();
+    risk::describe();
     splits::describe();
     describe_counter!("stiver_calls_total", "Calls that ended, by endpoint, route, path and outcome");
     describe_counter!("stiver_refusals_total", "Calls refused or failed, by blame and code");

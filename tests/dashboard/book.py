@@ -1,5 +1,6 @@
 """Figures from the ledger's file by SQL written for the tests alone, row by row and from no sums."""
 
+import json
 import sqlite3
 from decimal import Decimal
 
@@ -35,6 +36,11 @@ class Book:
 
     def n_by(self, column, span, where="", values=()):
         return dict(self.ask(f"COALESCE({column}, ''), COUNT(*)", span, where, values, f"GROUP BY {column}"))
+
+    def accounts(self):
+        """What each scope's account holds; one process keeps one line a scope."""
+        lines = self.database.execute("SELECT scope, account FROM cache_risk WHERE scope <> '*'").fetchall()
+        return {scope: json.loads(account)["account"] for scope, account in lines}
 
     def cost_by_day(self, span, where="", values=()):
         rows = dict(self.ask(f"(ts_ms - {span[0]}) / {DAY_MS}, SUM(cost_nano_usd)", span, where, values, "GROUP BY 1"))

@@ -16,7 +16,7 @@ use stiver::team::{CallId, KeyId, RouteName, TeamName, TierName, UpstreamName};
 const DAY_MS: i64 = 86_400_000;
 const N_DAYS: i64 = 45;
 /// What every page must show as text.
-const EVIL: &str = "<script>alert('stored')</script><img src=x onerror=alert(1)>\"'&";
+pub(super) const EVIL: &str = "<script>alert('stored')</script><img src=x onerror=alert(1)>\"'&";
 pub(super) const EVIL_TEAM: &str = "<b onmouseover=alert(1)>evil & sons</b>";
 
 /// A team's name, how many of a hundred calls are its, and the dearest model it uses.

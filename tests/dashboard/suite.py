@@ -307,6 +307,39 @@ def compare(table, spent, told):
         agree(row["Cost"], spent[name], told[name]["cost_usd"], name)
 
 
+def promises_are_what_the_accounts_say(setting, told):
+    """On the cache page, which is open."""
+    browser, book = setting.admin, setting.book
+    table = browser.table("At most 1.00 % wrong answers, with 95.00 % confidence")
+    accounts = book.accounts()
+    equal(set(table), {f"{one['team']} / {one['route']}" for one in told}, "scopes")
+    equal({one["scope"] for one in told}, set(accounts), "scopes, by the admin API")
+    for one in told:
+        row, account = table[f"{one['team']} / {one['route']}"], accounts[one["scope"]]
+        seen, n_requests = account["seen"], account["n_requests"]
+        agree(row["Requests"], n_requests, one["n_requests"], "requests")
+        agree(row["Audits"], seen["n_audits"], one["n_audits"], "audits")
+        agree(row["Found wrong"], seen["n_wrong_audits"], one["n_wrong_audits"], "audits that found one")
+        equal(row["Tier"], one["state"], "the tier")
+        assert one["state"] == "open" or one["why"] in browser.text(), one["why"]
+        for head, name, share in [
+            ("Hits", "hit_rate", seen["n_hits"] / n_requests),
+            ("Measured wrong", "false_hit_rate_measured", seen["n_wrong_estimated"] / n_requests),
+            ("Proven wrong", "false_hit_rate_upper", one["false_hit_rate_upper"]),
+        ]:
+            assert abs(share - one[name]) < 1e-9, (name, share, one)
+            if row[head] != "–":
+                near(row[head], Decimal(share * 100), head)
+        assert one["false_hit_rate_upper"] <= one["max_false_hit_rate"] == 0.01, one
+        of_scope = ("AND team = ? AND route = ?", (one["team"], one["route"]))
+        own_cost = book.one("COALESCE(SUM(own_cost_nano_usd), 0)", SPAN, *of_scope)
+        saved = book.one("COALESCE(SUM(CASE WHEN path = 'semantic' THEN baseline_nano_usd - cost_nano_usd ELSE 0 END), 0)", SPAN, *of_scope)
+        near(row["Cost of audits"], Decimal(own_cost) / 10**9, "the cost of audits")
+        near(row["Net saved"], Decimal(saved - own_cost) / 10**9, "net of audits")
+    equal({one["scope"]: one["state"] for one in told}["search/auto"], "open", "the tier")
+    equal({one["scope"]: one["state"] for one in told}["support/auto"], "learning", "the tier")
+
+
 @case
 def cache_splits_and_health_are_what_the_rows_say(setting):
     browser, book = setting.admin, setting.book
@@ -326,6 +359,7 @@ def cache_splits_and_health_are_what_the_rows_say(setting):
     n_latest = min(500, by_cache["hit-semantic"])
     equal(sum(number(row["Hits"]) for row in alike.values()), n_latest, "semantic hits by similarity")
     equal([number(row["Hits"]) for row in alike.values()], [one["n"] for one in told["similarity"]["bins"]], "bins")
+    promises_are_what_the_accounts_say(setting, told["risk"])
     browser.open(f"/dashboard/splits?{DATES}")
     arms = browser.table("cheap-first")
     n_by_arm, cost_by_arm = book.n_by("arm", SPAN), book.cost_by("arm", SPAN)

@@ -8,6 +8,9 @@
 #[path = "../fake_upstream/fake.rs"]
 pub mod fake_upstream;
 pub mod harness;
+#[path = "../services/postgres.rs"]
+#[expect(dead_code, reason = "its outages are for the tests of processes")]
+mod postgres;
 
 mod admin;
 mod answers;
@@ -19,6 +22,7 @@ mod figures;
 mod local;
 mod money;
 mod purge;
+mod risk;
 mod routing;
 mod splits;
 mod teams;

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use stiver::clock::Clock;
 use stiver::ledger::entry::Entry;
-use stiver::ledger::{Keeper, LedgerConfig};
+use stiver::ledger::{Keeper, Ledger, LedgerConfig};
 use tokio::process::Command;
+use tokio_util::task::TaskTracker;
 
 use crate::fake_upstream::FakeUpstream;
 use crate::harness::{Home, config};
 
+#[path = "../dashboard/promises.rs"]
+mod promises;
 #[path = "../dashboard/rows.rs"]
 mod rows;
 
@@ -90,6 +93,21 @@ async fn fill(home: &Home, n_rows: usize) {
     }
 }
 
+/// As an earlier process left them, by its own door.
+async fn promise(home: &Home) {
+    let data = home.path().join("data");
+    let config = LedgerConfig {
+        path: data.join("ledger.sqlite"),
+        journal_dir: data.join("journal-of-the-test"),
+        ..LedgerConfig::default()
+    };
+    let ledger = Ledger::open(&config, Clock::system(), TaskTracker::new()).await.expect("the book is there");
+    for line in promises::lines() {
+        ledger.risk_lines().add(&line).await.expect("the line is written");
+    }
+    ledger.close().await.expect("the book closes");
+}
+
 fn target() -> PathBuf {
     let profile = Path::new(env!("CARGO_BIN_EXE_stiver")).parent().expect("the binary stands in a folder");
     profile.parent().expect("the profile stands in a folder").to_owned()
@@ -104,8 +122,11 @@ async fn a_browser_sees_what_the_book_says_and_a_team_only_itself() {
     let fake = FakeUpstream::start();
     let n_rows = n_rows();
     let admin = format!("{}[admin]\nkey = \"{ADMIN_KEY}\"\n", teams(n_rows));
-    let home = Home::new(&config(&fake, &admin));
+    // Without its embedder the semantic cache serves nothing, but what it promised is shown.
+    let promising = "[cache.semantic]\nenabled = true\nmodel_dir = \"no-such-folder\"";
+    let home = Home::new(&config(&fake, &admin).replace("[cache.semantic]\nenabled = false", promising));
     fill(&home, n_rows).await;
+    promise(&home).await;
     let said = home.run(&["keys", "create", "--team", TEAM]).await;
     let team_key = said.stdout.trim().to_owned();
     let gateway = home.start().await;

@@ -50,8 +50,8 @@ impl Models {
 
     /// What all others know by now: who is not named is forgotten, who comes without a model said nothing new.
     pub(super) fn hear(&mut self, told: Vec<(String, Option<Model>)>) {
-        let is_news = told.len() != self.heard.len() || told.iter().any(|(_, model)| model.is_some());
-        if !is_news && told.iter().all(|(name, _)| self.heard.contains_key(name)) {
+        let is_gone = |name: &String| !told.iter().any(|(told, _)| told == name);
+        if told.iter().all(|(_, model)| model.is_none()) && !self.heard.keys().any(is_gone) {
             return;
         }
         let mut before = std::mem::take(&mut self.heard);

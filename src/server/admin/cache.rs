@@ -20,6 +20,7 @@ use crate::gateway::Gateway;
 use crate::ledger::entry::{AnswerPath, CacheOutcome};
 use crate::ledger::report::{By, CallsAsk, Figures, Filter, SpendAsk, SpendRow, Sums};
 use crate::money::NanoUsd;
+use crate::server::promise::{ScopeStanding, scopes, why};
 use crate::server::similarity::{N_SAMPLED, bins};
 use crate::server::viewer::Viewer;
 use crate::team::{CallId, RouteName, TeamName};
@@ -62,6 +63,7 @@ pub(super) async fn show(State(gateway): State<Arc<Gateway>>, request: Request) 
             "by_outcome": outcomes(&by_cache),
             "by_route": by_route.iter().map(of_route).collect::<Vec<Value>>(),
             "similarity": similarity(&similar),
+            "risk": scopes(&gateway, &viewer, &asked.filter).iter().map(risk).collect::<Vec<Value>>(),
             "now": now,
         }))
     };
@@ -89,6 +91,31 @@ fn of_route(row: &SpendRow) -> Value {
     let mut told = hits(&row.sums);
     told["route"] = json!(row.names.first());
     told
+}
+
+/// How wrong the answers of a scope are, at most and as measured, since its account was opened.
+fn risk(one: &ScopeStanding) -> Value {
+    let standing = &one.standing;
+    json!({
+        "scope": one.scope,
+        "team": one.team,
+        "route": one.route,
+        "n_requests": standing.n_requests,
+        "n_hits": standing.n_hits,
+        "hit_rate": standing.hit_rate(),
+        "false_hit_rate_measured": standing.false_hit_rate,
+        "false_hit_rate_upper": standing.false_hit_rate_upper,
+        "confidence": standing.confidence,
+        "max_false_hit_rate": standing.max_false_hit_rate,
+        "state": standing.tier.as_str(),
+        "why": why(standing),
+        "p_wrong_max": standing.p_wrong_max,
+        "audit_share": standing.audit_share,
+        "n_audits": standing.n_audits,
+        "n_wrong_audits": standing.n_wrong_audits,
+        "n_verdicts": standing.n_labels,
+        "available": standing.available,
+    })
 }
 
 /// Calls by what the cache said, none left out.

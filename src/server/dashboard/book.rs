@@ -73,7 +73,8 @@ impl<'a> Book<'a> {
         self.team.as_ref()
     }
 
-    fn filter(&self) -> Filter {
+    /// What every question of the page is narrowed to.
+    pub(super) fn filter(&self) -> Filter {
         let route = self.ask.route.as_deref().map(RouteName::from);
         self.viewer.narrow(Filter { team: self.team.clone(), route, ..Filter::default() })
     }

@@ -6,6 +6,7 @@ use super::book::{Book, Read, sum};
 use super::chart::{Bar, Chart, Column, Tone, ranking, sparkline};
 use super::format::{self, NOTHING, Unit, share, usd};
 use super::parts::{Tile, card, no_calls, tiles};
+use super::promise;
 use super::series::{self, by_column, n_calls, n_hits, percent_of_calls};
 use super::shell::Page;
 use super::teams::link;
@@ -13,9 +14,10 @@ use crate::ledger::report::{By, Figures, SpendRow, Sums};
 use crate::server::similarity::{Bin, N_SAMPLED, bins};
 
 pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
-    let (by_cache, by_route, similar) = tokio::try_join!(
+    let (by_cache, by_route, by_scope, similar) = tokio::try_join!(
         book.by_time(&[By::Cache], Figures::Spent),
         book.by_time(&[By::Route], Figures::All),
+        book.whole(&[By::Team, By::Route], Figures::All),
         similarities(book),
     )?;
     let total = sum(&by_route);
@@ -35,6 +37,7 @@ pub(super) async fn body(book: &Book<'_>) -> Read<Markup> {
     Ok(html! {
         (tiles(&figures(&total, &sums)))
         div.wide { (what.stacked()) }
+        (promise::body(book, &by_scope))
         div.halves { (rate_chart(&sums, &columns)) (saved_chart(&sums, &columns)) }
         div.halves { (similarity_card(&similar)) (routes_card(book, &by_route)) }
         (state_card(book).await)

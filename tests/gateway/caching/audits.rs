@@ -68,7 +68,8 @@ async fn a_served_answer_is_checked_on_the_houses_account_and_without_money_not_
     assert!(audit.reason.ends_with(hit.header("x-request-id")), "{}", audit.reason);
     assert!(audit.charge().get() > 0 && audit.saved() == Some(stiver::money::NanoUsd::ZERO - audit.charge()));
     let spent = |team: &TeamName| gateway.gateway().ledger.balance(team, Window::Day).spent;
-    let clients = rows.iter().filter(|row| row.path != AnswerPath::Audit).map(|row| row.charge().get()).sum();
+    let of_clients = rows.iter().filter(|row| row.path != AnswerPath::Audit);
+    let clients: i64 = of_clients.map(|row| row.charge().get()).sum();
     assert_eq!(spent(&Payer::house().team), audit.charge());
     assert_eq!(spent(&TeamName::from("default")).get(), clients);
     gateway.finish().await;
