@@ -50,6 +50,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use tokio_util::task::TaskTracker;
 
+use crate::team::TeamName;
 use embedder::Embed;
 use exact::Exact;
 use flight::{Flights, Follower, Leader, Seat};
@@ -61,8 +62,6 @@ use semantic::{Asked, Learned, Organs, Semantic, Sighting};
 use stats::Counts;
 use store::{MemoryStore, RedisConfig, RedisStore, Store, StoreError};
 use warden::Warden;
-
-use crate::team::TeamName;
 
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -121,7 +121,6 @@ async fn fill(
     let mut texts = Texts::new();
     let mut waits = Histogram::<u64>::new(3)?;
     let mut asked = Vec::new();
-    let before = resident_bytes();
     for n in 0..n_entries {
         let vector = texts.vector();
         if n % 100 == 0 {
@@ -133,10 +132,7 @@ async fn fill(
         waits.record(nanos(began))?;
     }
     let seconds = waits.mean() * waits.len() as f64 / 1e9;
-    let grown = resident_bytes().saturating_sub(before) as f64 / n_entries as f64;
-    let counted = index.size_bytes().unwrap_or(0) as f64 / n_entries as f64;
     say(&format!("inserts: {:.0} a second, {}", n_entries as f64 / seconds, quantiles(&waits)))?;
-    say(&format!("memory: {grown:.0} bytes an entry held, {counted:.0} counted"))?;
     Ok(asked)
 }
 
@@ -178,7 +174,11 @@ async fn main() -> Result<(), Failure> {
 
     say(&format!("one scope of {n_entries}"))?;
     let index = open(Some(&dir));
+    let before = resident_bytes();
     let asked = fill(&index, n_entries, 1).await?;
+    let held = resident_bytes().saturating_sub(before) / n_entries as u64;
+    let counted = index.size_bytes().unwrap_or(0) / n_entries as u64;
+    say(&format!("memory: {held} bytes an entry held, {counted} counted"))?;
     look_up(&index, &asked).await?;
     drop(index);
     let began = Instant::now();

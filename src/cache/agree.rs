@@ -229,11 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_answers_agree_when_each_sentence_has_its_like_on_both_sides() {
-        let by_meaning = ByMeaning { reader: Some(Arc::new(Initials)) };
-        let agree = async |cached: &str, fresh: &str| {
-            let answer = |body: &str| super::super::answer::sample_answer(body, 0);
-            by_meaning.agree(&answer(cached), &answer(fresh)).await
-        };
+        let agree = async |cached: &str, fresh: &str| by_sentences(&Initials, cached, fresh).await;
         let cached = "Open the settings first. Choose the profile tab there. Save what was changed.";
 
         let reworded =

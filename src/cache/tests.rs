@@ -2,6 +2,7 @@
 
 mod control;
 mod flight;
+mod proven;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

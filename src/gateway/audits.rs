@@ -7,6 +7,7 @@
 //! later, unless the gateway stops. What they cost can pass the day's budget by those that are under way then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -16,21 +17,32 @@ use crate::ledger::budget::{Budget, Payer, Window};
 use crate::money::NanoUsd;
 use crate::team::TeamName;
 
+/// How long none is promised after one that could not be held, because whoever keeps the money is away.
+const PAUSE_MS: i64 = 5_000;
+
 #[derive(Debug)]
 pub struct Audits {
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
+    paused_until_ms: AtomicI64,
 }
 
 impl Audits {
     pub fn new(max_in_flight: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(max_in_flight)), tasks: TaskTracker::new() }
+        let (slots, tasks) = (Arc::new(Semaphore::new(max_in_flight)), TaskTracker::new());
+        Self { slots, tasks, paused_until_ms: AtomicI64::new(i64::MIN) }
     }
 
     /// Whether a slot is free and money is left, all that is held by audits under way counted as spent.
-    pub fn have_room(&self, ledger: &Ledger, usd_per_day: NanoUsd) -> bool {
+    pub fn have_room(&self, ledger: &Ledger, usd_per_day: NanoUsd, now_ms: i64) -> bool {
         let left = || ledger.remaining(&Payer::house(), &[Budget::new(usd_per_day, Window::Day)]);
-        self.slots.available_permits() > 0 && left().is_some_and(|left| left > NanoUsd::ZERO)
+        let is_paused = now_ms < self.paused_until_ms.load(Ordering::Relaxed);
+        !is_paused && self.slots.available_permits() > 0 && left().is_some_and(|left| left > NanoUsd::ZERO)
+    }
+
+    /// Promises none for a while.
+    pub fn pause(&self, now_ms: i64) {
+        self.paused_until_ms.store(now_ms.saturating_add(PAUSE_MS), Ordering::Relaxed);
     }
 
     /// Runs it as soon as a slot is free.

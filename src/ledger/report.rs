@@ -153,7 +153,8 @@ pub struct SpendRow {
 /// What a group of calls came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
-    /// Calls of clients; audits are counted apart, and what they cost is in `cost` and `saved.own_cost`.
+    /// Calls of clients, as in all counts; audits are counted apart, and what they used and cost is in `usage`, `cost`
+    /// and `saved.own_cost`.
     pub n_calls: u64,
     /// Calls of our own that check what the cache gave.
     pub n_audits: u64,

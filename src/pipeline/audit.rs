@@ -67,7 +67,8 @@ async fn ask(gateway: &Arc<Gateway>, admitted: Admitted, call: Call, fill: Fill)
     let filling = Filling::Audit(fill);
     let scored = score(gateway, &admitted, &call).await;
     let planned = plan(gateway, &admitted, &call, scored)?;
-    let (planned, held) = hold(gateway, &admitted, &call, planned, filling.said()).await?;
+    let held = hold(gateway, &admitted, &call, planned, filling.said()).await;
+    let (planned, held) = held.inspect_err(|_| gateway.audits.pause(gateway.clock.now_ms()))?;
     let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
     let reply = settle(gateway, admitted, call, filling, answered);
     Ok(if read_to_end(reply).await { "answered" } else { "broken" })

@@ -70,7 +70,7 @@ pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) 
         control,
         promise: &format!("{}/{}", admitted.caller.team.name, call.request.route),
         draw: rand::random(),
-        may_audit: semantic.is_ok() && may_audit(gateway, admitted),
+        may_audit: semantic.is_ok() && may_audit(gateway, admitted, call),
     };
     let found = gateway.cache.find(&question, call.ts_ms).await;
     call.mark(Stage::LookedUp);
@@ -83,8 +83,9 @@ pub(super) async fn lookup(gateway: &Gateway, admitted: &Admitted, call: &Call) 
     }
 }
 
-fn may_audit(gateway: &Gateway, admitted: &Admitted) -> bool {
-    gateway.audits.have_room(&gateway.ledger, admitted.live.config.cache.semantic.audit_usd_per_day)
+fn may_audit(gateway: &Gateway, admitted: &Admitted, call: &Call) -> bool {
+    let usd_per_day = admitted.live.config.cache.semantic.audit_usd_per_day;
+    gateway.audits.have_room(&gateway.ledger, usd_per_day, call.ts_ms)
 }
 
 fn arm_cache(admitted: &Admitted) -> ArmCache {

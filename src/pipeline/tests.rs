@@ -11,6 +11,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
 
 use super::admit::{Admitted, admit};
 use super::call::{Call, Options};
@@ -39,9 +40,11 @@ enum Says {
 async fn upstream(says: Says) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::task::spawn(async move {
+    let tasks = TaskTracker::new();
+    let answers = tasks.clone();
+    tasks.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::task::spawn(answer(socket, says));
+            answers.spawn(answer(socket, says));
         }
     });
     format!("http://{address}/v1")
@@ -82,7 +85,7 @@ async fn gateway(folder: &TempDir, base_url: &str, more: &str) -> Arc<Gateway> {
     let within = |name: &str| Path::join(folder.path(), name).display().to_string();
     let toml = format!(
         "[upstreams.large]\ndialect = \"openai\"\nbase_url = \"{base_url}\"\napi_key = \"k\"\nmodel = \"gpt-4o\"\n\
-         max_retries = 0\n[routes.auto]\nupstreams = [\"large\"]\nbaseline = \"gpt-4o\"\n\
+         max_retries = 0\n[routes.auto]\nupstreams = [\"large\"]\n\
          [ledger]\npath = \"{}\"\njournal_dir = \"{}\"\nflush_interval_ms = 1\n[onnx]\nlibrary = \"{}\"\n\
          [cache.semantic]\nenabled = false\n{more}\n",
         within("ledger.sqlite"),

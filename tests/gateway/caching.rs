@@ -2,6 +2,7 @@
 //!
 //! What may never be shared stands in `caching/scopes.rs`, what is never kept in `caching/keeping.rs`.
 
+mod audits;
 mod flights;
 mod keeping;
 mod scopes;

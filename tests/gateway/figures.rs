@@ -111,6 +111,43 @@ async fn splits_are_told_with_their_arms_and_with_what_matched_nothing() {
 }
 
 #[tokio::test]
+async fn audits_are_told_apart_from_what_clients_asked() {
+    let gateway = start().await;
+    let before = read(&gateway, "/admin/v1/cache?from=24h", ADMIN).await;
+    let audit = Entry {
+        path: AnswerPath::Audit,
+        cache: CacheOutcome::Audit,
+        baseline: Some(NanoUsd::ZERO),
+        key: None,
+        user: None,
+        ..row(9, "search", None)
+    };
+    gateway.gateway().ledger.record(audit.clone()).expect("the journal has room");
+    gateway.gateway().ledger.flushed().await;
+
+    let told = read(&gateway, "/admin/v1/cache?from=24h", ADMIN).await;
+    let spent = read(&gateway, "/admin/v1/spend?by=team&from=24h", ADMIN).await;
+    let budgets = read(&gateway, "/admin/v1/budgets?team=search", ADMIN).await;
+
+    for same in ["n_calls", "n_hits_semantic", "hit_rate", "saved_semantic_usd", "baseline_usd"] {
+        assert_eq!(told["total"][same], before["total"][same], "{same}");
+    }
+    assert_eq!((&told["total"]["n_audits"], &told["total"]["own_cost_usd"]), (&json!(1), &json!("0.001")));
+    assert_eq!((&told["by_outcome"]["audit"], &before["by_outcome"]["audit"]), (&json!(1), &json!(0)));
+    let team = spent["data"].as_array().unwrap().iter().find(|line| line["team"] == "search").unwrap();
+    assert_eq!((&team["n_calls"], &team["n_audits"]), (&json!(3), &json!(1)), "{team}");
+    // Two answers that cost 1 and saved 3, a hit that saved 4, and the check of it, in thousandths of a dollar.
+    assert_eq!((&team["cost_usd"], &team["saved_usd"]), (&json!("0.003"), &json!("0.009")));
+    assert!(!budgets.to_string().contains("\"0.003\""), "no budget pays for it: {budgets}");
+    let page = gateway.get_with(&format!("/admin/v1/calls/{}", audit.id), &[ADMIN]).await.json();
+    assert_eq!(
+        (&page["path"], &page["cache"], &page["saved_usd"]),
+        (&json!("audit"), &json!("audit"), &json!("-0.001"))
+    );
+    gateway.finish().await;
+}
+
+#[tokio::test]
 async fn the_cache_is_told_with_what_it_saved_and_to_the_operator_with_what_it_holds() {
     let gateway = start().await;
 

@@ -60,6 +60,12 @@ impl Pending {
         }
         Self { entry: proposed.id, group: proposed.group, served, others, lesson }
     }
+
+    /// The same, had this answer been served.
+    #[cfg(test)]
+    pub(in crate::cache) fn about(self, entry: EntryId, served: Arc<StoredAnswer>) -> Self {
+        Self { entry, served: Some(served), ..self }
+    }
 }
 
 impl Semantic {

@@ -275,7 +275,7 @@ fn grouping(ask: &SpendAsk) -> String {
 }
 
 /// What is told of calls that clients waited for, and of audits not.
-const OF_CLIENTS: [&str; 3] = ["n_calls", "attempts", "overhead_us"];
+const OF_CLIENTS: [&str; 5] = ["n_calls", "n_unpriced", "n_estimated", "attempts", "overhead_us"];
 
 /// What is summed, under which name. Causes of savings hang on the path, so each path has its own.
 fn figures(source: Source, figures: Figures) -> Vec<(&'static str, String)> {

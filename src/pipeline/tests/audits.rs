@@ -32,7 +32,9 @@ async fn look(gateway: &Gateway, admitted: &Admitted) -> Found {
 async fn fill(gateway: &Gateway, admitted: &Admitted) -> Fill {
     match look(gateway, admitted).await {
         Found::Miss(fill) => fill,
-        other => panic!("an empty cache has found {other:?}"),
+        found @ (Found::Hit(_) | Found::Audited(..) | Found::Bypass(_)) => {
+            panic!("an empty cache has found {found:?}")
+        }
     }
 }
 
@@ -100,8 +102,12 @@ async fn a_slot_is_taken_while_an_audit_runs_and_a_gateway_that_stops_ends_it() 
     let (admitted, call) = admitted(&gateway, ASK).await;
     let fill = fill(&gateway, &admitted).await;
     let usd = NanoUsd::new(1_000_000_000);
-    assert!(gateway.audits.have_room(&gateway.ledger, usd));
-    assert!(!gateway.audits.have_room(&gateway.ledger, NanoUsd::ZERO), "no money is no room");
+    assert!(gateway.audits.have_room(&gateway.ledger, usd, NOW_MS));
+    assert!(!gateway.audits.have_room(&gateway.ledger, NanoUsd::ZERO, NOW_MS), "no money is no room");
+
+    gateway.audits.pause(NOW_MS);
+    assert!(!gateway.audits.have_room(&gateway.ledger, usd, NOW_MS + 4_999));
+    assert!(gateway.audits.have_room(&gateway.ledger, usd, NOW_MS + 5_000));
 
     let audit = Audit::of(&gateway, &admitted, &call, fill);
     gateway.audits.start(audit.run(Arc::clone(&gateway)));
@@ -109,7 +115,7 @@ async fn a_slot_is_taken_while_an_audit_runs_and_a_gateway_that_stops_ends_it() 
         tokio::task::yield_now().await;
     }
 
-    assert!(!gateway.audits.have_room(&gateway.ledger, usd));
+    assert!(!gateway.audits.have_room(&gateway.ledger, usd, NOW_MS + 5_000), "the one slot is taken");
     assert_eq!(gateway.audits.n_started(), 1);
     drop(admitted);
     gateway.close().await.unwrap();

@@ -139,6 +139,8 @@ impl Setup {
             default(&["cache", "semantic", "model_dir"], model_dir("embedder").into());
             default(&["cache", "semantic", "deadline_ms"], 30_000.into());
             default(&["cache", "semantic", "threads"], 1.into());
+            // What serves from the first question on; how the promise is kept is a matter of tests of its own.
+            default(&["cache", "semantic", "policy"], "threshold".into());
             default(&["cache", "semantic", "guard_dir"], model_dir("guard").into());
             default(&["cache", "semantic", "guard_deadline_ms"], 30_000.into());
             default(&["cache", "semantic", "guard_threads"], 1.into());

@@ -67,6 +67,8 @@ mod x86 {
 mod tests {
     use super::*;
 
+    type Tier = fn(&[u8], &[i8], &mut [i32]);
+
     /// Reaches both ends of both ranges.
     fn rows(n_rows: usize, stride: usize) -> (Vec<u8>, Vec<i8>) {
         let bytes = (0..n_rows * stride).map(|idx| (idx * 151 % 256) as u8).collect();
@@ -82,18 +84,18 @@ mod tests {
                 .chunks(stride)
                 .map(|row| row.iter().zip(&query).map(|(a, b)| i32::from(*a) * i32::from(*b)).sum())
                 .collect();
-            let check = |tier: &dyn Fn(&[u8], &[i8], &mut [i32])| {
+            let check = |tier: Tier| {
                 let mut found = vec![7; n_rows];
                 tier(&codes, &query, &mut found);
                 assert_eq!(found, expected, "{n_rows} rows of {stride}");
             };
 
-            check(&sums);
-            check(&plain);
+            check(sums);
+            check(plain);
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the instructions are there.
-                check(&|codes, query, sums| unsafe { x86::with_avx2(codes, query, sums) });
+                check(|codes, query, sums| unsafe { x86::with_avx2(codes, query, sums) });
             }
         }
     }

@@ -147,18 +147,22 @@ impl Partition {
         let mut bar = Bar::new(wanted.k, wanted.min_similarity);
         let mut candidates = Vec::new();
         let mut sums = [0; BLOCK_ROWS];
-        let mut estimates = [0.0; BLOCK_ROWS];
+        let mut uppers = [f32::NEG_INFINITY; BLOCK_ROWS];
         for (block_idx, codes) in self.codes.bytes().chunks(BLOCK_ROWS * stride).enumerate() {
             let (start, n_rows) = (block_idx * BLOCK_ROWS, codes.len() / stride);
             dot::sums(codes, &question.codes, &mut sums[..n_rows]);
-            self.estimate(&reading, start, &sums[..n_rows], &mut estimates);
-            let errors = &self.errors[start..start + n_rows];
-            for (idx, (estimate, error)) in estimates.iter().zip(errors).enumerate() {
-                let (reach, row_idx) = (reading.reach(*error), start + idx);
-                let candidate = Candidate { upper: estimate + reach, row_idx };
-                if candidate.upper >= bar.least && self.rows[row_idx].expires_at_ms > wanted.now_ms {
-                    candidates.push(candidate);
-                    bar.raise(estimate - reach);
+            self.bound(&reading, start, &sums[..n_rows], &mut uppers);
+            for (group_idx, group) in uppers[..n_rows].chunks(N_LANES).enumerate() {
+                // Nearly always none is, which all lanes tell at once.
+                if !group.iter().fold(false, |any, upper| any | (*upper >= bar.least)) {
+                    continue;
+                }
+                for (idx, upper) in group.iter().enumerate() {
+                    let row_idx = start + group_idx * N_LANES + idx;
+                    if *upper >= bar.least && self.rows[row_idx].expires_at_ms > wanted.now_ms {
+                        candidates.push(Candidate { upper: *upper, row_idx });
+                        bar.raise(upper - 2.0 * reading.reach(self.errors[row_idx]));
+                    }
                 }
             }
         }
@@ -167,10 +171,11 @@ impl Partition {
     }
 
     /// Apart from what looks at them, for the compiler to take many at once.
-    fn estimate(&self, reading: &Reading, start: usize, sums: &[i32], estimates: &mut [f32; BLOCK_ROWS]) {
+    fn bound(&self, reading: &Reading, start: usize, sums: &[i32], uppers: &mut [f32; BLOCK_ROWS]) {
         let scales = &self.scales[start..start + sums.len()];
-        for ((estimate, sum), scale) in estimates.iter_mut().zip(sums).zip(scales) {
-            *estimate = reading.estimate(*sum, *scale);
+        let errors = &self.errors[start..start + sums.len()];
+        for (((upper, sum), scale), error) in uppers.iter_mut().zip(sums).zip(scales).zip(errors) {
+            *upper = reading.estimate(*sum, *scale) + reading.reach(*error);
         }
     }
 }

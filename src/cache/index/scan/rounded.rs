@@ -94,7 +94,12 @@ fn round(vector: &[f32], mut put: impl FnMut(usize, i8)) -> Rounding {
         length += kept * kept;
     }
     let above = |squares: f64| (squares.sqrt() as f32).next_up();
-    Rounding { scale, error: above(error), length: above(length) }
+    let (error, length) = (above(error), above(length));
+    if error.is_finite() && length.is_finite() {
+        return Rounding { scale, error, length };
+    }
+    // Nothing is known of its products, and the others' must not suffer: it is near to nobody.
+    Rounding { scale: 0.0, error: f32::NAN, length: 0.0 }
 }
 
 #[cfg(test)]
@@ -150,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_has_no_narrow_bound() {
-        for odd in [f32::NAN, f32::INFINITY] {
+    fn what_has_no_length_has_no_bound() {
+        for odd in [f32::NAN, f32::INFINITY, f32::MAX] {
             let mut vector = [0.1; 100];
             vector[7] = odd;
+            vector[8] = odd;
 
-            let (_, reach) = estimated(&vector, &[0.1; 100]);
-
-            assert!(!reach.is_finite(), "{reach}");
+            assert!(estimated(&vector, &[0.1; 100]).1.is_nan());
+            assert!(estimated(&[0.1; 100], &vector).1.is_nan());
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn is_private_key(here: &[u8]) -> bool {
 /// Words in kebab case may begin like a key; a key has digits, too.
 fn is_key(here: &[u8], prefix: &[u8], n_least: usize) -> bool {
     let Some(rest) = here.strip_prefix(prefix) else { return false };
-    let n_rest = rest.iter().take(2 * n_least).take_while(|byte| is_of_token(byte)).count();
+    let n_rest = rest.iter().take(2 * n_least).take_while(is_of_token).count();
     let rest = &rest[..n_rest];
     n_rest >= n_least && rest.iter().any(u8::is_ascii_digit) && rest.iter().any(u8::is_ascii_alphabetic)
 }

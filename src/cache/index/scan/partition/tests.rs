@@ -107,12 +107,18 @@ fn equally_near_the_newer_comes_first() {
 }
 
 #[test]
-fn what_is_not_a_number_is_never_near() {
-    let mut odd = unit(&[1.0; 70]);
-    odd[3] = f32::NAN;
-    let partition = filled(&[odd, unit(&[1.0; 70])], &[1]);
-    let asked = unit(&[1.0; 70]);
-    let wanted = Wanted { scope: &SCOPE, vector: &asked, k: 3, min_similarity: -1.0, now_ms: 0 };
+fn what_has_no_length_is_never_near_and_hides_nobody() {
+    let sound = unit(&[1.0; 70]);
+    let mut vectors = vec![sound.clone(); 2];
+    for odd in [f32::NAN, f32::INFINITY, f32::MAX] {
+        let mut vector = sound.clone();
+        (vector[3], vector[4]) = (odd, odd);
+        vectors.push(vector);
+    }
+    let partition = filled(&vectors, &[1]);
 
-    assert_eq!(found(&partition, &wanted).len(), 1);
+    for k in 1..4 {
+        let wanted = Wanted { scope: &SCOPE, vector: &sound, k, min_similarity: -1.0, now_ms: 0 };
+        assert_eq!(found(&partition, &wanted).len(), k.min(2));
+    }
 }
