@@ -93,7 +93,7 @@ impl RiskKeeper {
             let unsaved = Unsaved { warden: &self.warden, scope: Some(&scope) };
             let of = (scope.as_str(), self.replica.as_str());
             if self.store.save_model(of, &model.to_json()?, now_ms).await? {
-                unsaved.settle();
+                unsaved.done();
             } else {
                 drop(unsaved);
                 self.give_up(&mut saving, &scope);
@@ -168,7 +168,7 @@ struct Unsaved<'a> {
 }
 
 impl Unsaved<'_> {
-    fn settle(mut self) {
+    fn done(mut self) {
         self.scope = None;
     }
 }
