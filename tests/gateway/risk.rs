@@ -79,7 +79,8 @@ async fn a_restart_keeps_the_account_and_what_was_learned() {
     let after = standing(&crashed, SEARCH);
     assert!(charged.false_hit_rate_upper > 0.0, "the audit costs nothing");
     assert!((after.false_hit_rate_upper - charged.false_hit_rate_upper).abs() < 1e-9);
-    assert_eq!(told(&after), told(&charged));
+    // Verdicts of the last minute are not: models are told every minute.
+    assert_eq!((after.n_requests, after.n_audits), (charged.n_requests, charged.n_audits));
     crashed.finish().await;
     again.finish().await;
 }
