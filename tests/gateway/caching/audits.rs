@@ -22,10 +22,10 @@ fn wordings() -> Vec<String> {
     wordings
 }
 
-/// A promise so weak that it is proved soon.
+/// A promise so weak that it is proved soon, all of whose hits are checked.
 async fn start(fake: &FakeUpstream, audit_usd_per_day: &str) -> TestGateway {
     fake.script(Script::always("text=\"By the link below.\""));
-    let promise = "policy = \"proven\"\nmax_false_hit_rate = 0.2\nconfidence = 0.9\n";
+    let promise = "policy = \"proven\"\nmax_false_hit_rate = 0.2\nconfidence = 0.9\naudit_share = 1.0\n";
     let toml = format!("[cache.semantic]\n{promise}audit_usd_per_day = {audit_usd_per_day}\n");
     Setup::of(&(endpoints(fake) + &toml)).with_models().start().await
 }
