@@ -18,7 +18,8 @@ const SEARCH: &str = "search/gpt-4o";
 fn toml(fake: &FakeUpstream) -> String {
     let admin = "[admin]\nkey = \"operator-0123456789-abcdef\"\n[cache.semantic]\nenabled = true\n";
     let route = "routes = [\"gpt-4o\"]";
-    endpoints(fake) + admin + &team("search", route) + &team("search/eu", route) + &team("batch", route)
+    let european = team("search/eu", route).replace("teams.search/eu", "teams.\"search/eu\"");
+    endpoints(fake) + admin + &team("search", route) + &european + &team("batch", route)
 }
 
 fn candidate() -> Option<Candidate> {
