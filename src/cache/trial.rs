@@ -8,7 +8,7 @@
 
 mod remembered;
 
-pub use remembered::Remembered;
+pub use remembered::remembering;
 
 use std::sync::Arc;
 use std::time::Instant;

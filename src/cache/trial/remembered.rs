@@ -11,15 +11,14 @@ use parking_lot::Mutex;
 
 use crate::cache::embedder::{Embed, EmbedError};
 
-pub struct Remembered {
-    embedder: Arc<dyn Embed>,
-    known: Mutex<HashMap<String, Arc<[f32]>>>,
+/// The same embedder, asked for each text once.
+pub fn remembering(embedder: Arc<dyn Embed>) -> Arc<dyn Embed> {
+    Arc::new(Remembered { embedder, known: Mutex::default() })
 }
 
-impl Remembered {
-    pub fn over(embedder: Arc<dyn Embed>) -> Self {
-        Self { embedder, known: Mutex::default() }
-    }
+struct Remembered {
+    embedder: Arc<dyn Embed>,
+    known: Mutex<HashMap<String, Arc<[f32]>>>,
 }
 
 impl Embed for Remembered {

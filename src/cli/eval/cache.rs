@@ -13,10 +13,8 @@ use serde::Serialize;
 
 use super::super::Done;
 use super::{DEADLINE_MS, Progress, read_rows};
-use crate::cache::embedder::Embed;
-use crate::cache::reader::ReadPair;
 use crate::cache::risk::RiskConfig;
-use crate::cache::trial::{Policy, Remembered, Report, Row, Trial};
+use crate::cache::trial::{Policy, Report, Row, Trial, remembering};
 use crate::config::{Config, Environment};
 use crate::gateway::{open_embedder, open_guard};
 
@@ -80,12 +78,11 @@ impl CacheStream {
         rows.truncate(self.limit.unwrap_or(usize::MAX));
         config.cache.semantic.deadline_ms = DEADLINE_MS;
         config.cache.semantic.guard_deadline_ms = DEADLINE_MS;
-        let embedder: Arc<dyn Embed> = match (open_embedder(&config, env)?, self.shuffles) {
-            (embedder, 0) => embedder,
-            // Only the first order's latency holds the embedding, and only that is reported.
-            (embedder, _) => Arc::new(Remembered::over(embedder)),
-        };
-        let guard = self.guard(&config, env)?;
+        // Only the first order's latency holds the embedding, and only that is reported.
+        let embedder = remembering(open_embedder(&config, env)?);
+        // The other policies do not ask it.
+        let is_read = self.policy == Asked::Stiver && !self.no_guard;
+        let guard = is_read.then(|| open_guard(&config, env)).transpose()?;
         let mut progress = Progress::of(rows.len() * (1 + self.shuffles as usize));
         let mut orders = Vec::new();
         for order in 0..=self.shuffles {
@@ -107,12 +104,6 @@ impl CacheStream {
         }
         println!("{}", serde_json::to_string(&summary).map_err(|error| error.to_string())?);
         Ok(())
-    }
-
-    /// The other policies do not ask it.
-    fn guard(&self, config: &Config, env: &Environment) -> Result<Option<Arc<dyn ReadPair>>, String> {
-        let is_asked = self.policy == Asked::Stiver && !self.no_guard;
-        is_asked.then(|| open_guard(config, env)).transpose()
     }
 
     fn policy(&self) -> Result<Policy, String> {
