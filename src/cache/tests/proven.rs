@@ -112,13 +112,16 @@ impl Counter {
 
 #[tokio::test]
 async fn the_tier_opens_when_fresh_answers_have_taught_it_and_audits_what_it_serves_first() {
+    fn lucky(question: Question<'_>) -> Question<'_> {
+        Question { draw: 0.0, ..question }
+    }
     let counter = Counter::new();
 
-    let first = counter.teach(30, |question| question).await;
-    let later = counter.teach(100, |question| question).await;
+    let first = counter.teach(30, lucky).await;
+    let later = counter.teach(100, lucky).await;
 
     assert_eq!((first.n_audited, first.n_hits), (0, 0), "too few verdicts: {first:?}");
-    assert!(later.n_audited > 20 && later.n_audited + later.n_hits > 200, "{later:?}");
+    assert!(later.n_audited > 200, "{later:?}");
 }
 
 #[tokio::test]
