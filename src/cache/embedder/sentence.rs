@@ -198,7 +198,6 @@ fn embed(model: &mut TextEmbedding, text: &str) -> Embedded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Policy;
     use crate::cache::guard::{self, Verdict};
 
     fn config() -> SemanticConfig {
@@ -233,7 +232,8 @@ mod tests {
     #[tokio::test]
     async fn the_guard_refuses_what_the_model_takes_for_alike() {
         let Some(sentence) = sentence() else { return };
-        let bar = SemanticConfig { policy: Policy::Threshold, ..SemanticConfig::default() }.bar();
+        // Of the held-out pairs of Quora questions that are the same, a third lie below it.
+        let bar = 0.86;
 
         for (a, b) in [
             ("turn on dark mode", "turn off dark mode"),

@@ -72,6 +72,7 @@ async fn teams_and_scopes_never_share_an_answer() {
     gateway.until_entries(1).await;
 
     assert_eq!(ask("sales", "", RESET).await, "miss");
+    gateway.until_entries(2).await;
     assert_eq!(ask("sales", "", RESET_TOO).await, "hit-semantic", "its own");
     assert_eq!(ask("search", "tenant-1", RESET).await, "miss");
     assert_eq!(ask("search", "", RESET).await, "hit-exact");

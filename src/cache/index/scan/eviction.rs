@@ -18,8 +18,8 @@ use crate::money::NanoUsd;
 
 /// Parts of a nano-dollar, so that a cheap answer's worth a byte is not rounded to nothing.
 const PER_NANO: u128 = 1_024;
-/// What an answer is taken to be worth at least: a nano-dollar a byte, a twentieth of what a small model
-/// costs. Answers without a price are kept by use and size alone.
+/// What an answer is taken to be worth at least: a nano-dollar a byte, near a short answer of the cheapest
+/// hosted models. Answers without a price are kept by use and size alone.
 const LEAST_PER_BYTE: u64 = 1_024;
 
 /// How one entry stands against the others.
