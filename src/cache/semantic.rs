@@ -102,9 +102,9 @@ pub struct SemanticConfig {
     pub audit_usd_per_day: NanoUsd,
     /// Checks of served answers under way at once, questions to the judge included. Default 8.
     pub max_audits_in_flight: usize,
-    /// The route that is asked whether two answers say the same where neither their words nor the guard can tell; its
-    /// upstreams are shown questions and answers of all teams, and pay for themselves from `audit_usd_per_day`. Best a
-    /// model that answers in one word without thinking first. Default unset (nobody; such answers count as different).
+    /// The route that is asked whether two answers say the same where neither their words nor the guard can tell. It is
+    /// shown questions and answers of all teams, and paid from `audit_usd_per_day`; best a model that answers in one
+    /// word, without reasoning first. Default unset (nobody is asked; such answers count as different).
     pub judge_route: Option<RouteName>,
     /// Milliseconds Qdrant may take to answer before the lookup is a miss. Default 200.
     pub qdrant_timeout_ms: u64,
