@@ -33,6 +33,7 @@ mod strikes;
 pub mod trial;
 pub mod warden;
 
+pub use agree::Arbiter;
 pub use answer::{Origin, StoredAnswer, UnreadableAnswer};
 pub use control::{Control, ControlError};
 pub use exact::ExactConfig;
@@ -317,6 +318,7 @@ impl Cache {
             pending: None,
             leader: None,
             may_store: !question.control.no_store,
+            arbiter: None,
         }
     }
 

@@ -40,6 +40,7 @@ use crate::shared::SharedConfig;
 use crate::team::{KeyRecord, TeamName, UpstreamName};
 use crate::upstream::{LocalConfig, RemoteConfig, UpstreamConfig};
 use sources::{Source, Sources};
+use teams::names;
 
 /// The configuration compiled in: used when no file is given and none is found.
 const EMBEDDED: &str = include_str!("../config/stiver.toml");
@@ -153,6 +154,7 @@ impl Reader<'_> {
         let catalog = self.catalog(&routes, &upstreams);
         let min_similarity = cache.as_ref().map_or(0.0, |cache| cache.semantic.bar());
         let splits = self.splits(&sources.splits, catalog.as_ref(), min_similarity);
+        self.check_judge(cache.as_ref(), &routes);
         let teams = self.teams(teams, &routes);
         let mut keys = keys.unwrap_or_default();
         let key_budgets = self.key_budgets(&mut keys);
@@ -177,6 +179,11 @@ impl Reader<'_> {
             key_budgets,
             admin,
         })
+    }
+
+    fn check_judge(&mut self, cache: Option<&CacheConfig>, routes: &BTreeMap<String, RouteConfig>) {
+        let Some(route) = cache.and_then(|cache| cache.semantic.judge_route.as_ref()) else { return };
+        self.known_routes(Some(vec![route.to_string()]), "cache.semantic.judge_route", &names(routes));
     }
 
     fn admin(&mut self, table: &mut Table) -> AdminKey {

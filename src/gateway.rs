@@ -27,7 +27,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use audits::Audits;
+pub use audits::{Audits, judge_budget};
 pub use live::{Live, Members};
 pub use models::{open_embedder, open_guard};
 pub use ready::Part;

@@ -1,7 +1,8 @@
 //! Whether two answers to like questions say the same, so that one could have been given for the other.
 //!
-//! By words first, then by the trained guard. What neither can tell counts as different: the promise about
-//! wrong answers may be kept too well, not too badly.
+//! By words first, then by the trained guard, then by an arbiter, where somebody brings one. What none can tell
+//! counts as different: the promise about wrong answers may be kept too well, not too badly. Asks no upstream; an
+//! arbiter may.
 //!
 //! Invariants: equal answers always agree; without a verdict nothing agrees.
 
@@ -36,6 +37,26 @@ pub(super) enum Agreement {
     Different,
     /// Nobody could tell.
     Unsure,
+}
+
+/// What is asked about two answers where neither words nor the trained guard can tell.
+pub trait Arbiter: Send + Sync {
+    /// Whether both answers say the same; `None` where it cannot tell, either.
+    fn same<'a>(&'a self, question: &'a str, cached: &'a str, fresh: &'a str) -> BoxFuture<'a, Option<bool>>;
+}
+
+/// What an arbiter makes of two answers to much the same question.
+pub(super) async fn arbitrate(
+    arbiter: &dyn Arbiter,
+    question: &str,
+    cached: &StoredAnswer,
+    fresh: &StoredAnswer,
+) -> Agreement {
+    match arbiter.same(question, &said(&cached.body), &said(&fresh.body)).await {
+        Some(true) => Agreement::Same,
+        Some(false) => Agreement::Different,
+        None => Agreement::Unsure,
+    }
 }
 
 /// Compares as the gateway does.

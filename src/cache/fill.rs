@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::agree::Arbiter;
 use super::answer::StoredAnswer;
 use super::flight::Leader;
 use super::semantic::{Asked, Fresh, Pending};
@@ -24,9 +25,21 @@ pub struct Fill {
     pub(super) pending: Option<Box<Pending>>,
     pub(super) leader: Option<Leader<Landed>>,
     pub(super) may_store: bool,
+    /// Who is asked where nobody else can tell whether two answers say the same.
+    pub(super) arbiter: Option<Arc<dyn Arbiter>>,
 }
 
 impl Fill {
+    /// Whether the answer will be compared with one that was served, or proposed.
+    pub fn compares(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Has somebody asked about answers that neither words nor the trained guard can tell apart.
+    pub fn judged_by(self, arbiter: Arc<dyn Arbiter>) -> Self {
+        Self { arbiter: Some(arbiter), ..self }
+    }
+
     /// Gives the answer to all who wait at once; in the background compares it with what was served or
     /// proposed, and writes it to both tiers.
     pub fn store(self, cache: &Cache, answer: StoredAnswer) {
@@ -48,7 +61,7 @@ impl Fill {
         // Only now is the key free: whoever comes next finds the answer in the store.
         drop(self.leader);
         if let (Some(semantic), Some(asked)) = (&cache.0.semantic, self.asked) {
-            let fresh = Fresh { answer, bytes, is_kept: self.may_store };
+            let fresh = Fresh { answer, bytes, is_kept: self.may_store, arbiter: self.arbiter };
             let learned = semantic.settle(asked, self.vector, self.pending, fresh).await;
             cache.heed(&learned).await;
         }
@@ -62,6 +75,7 @@ impl fmt::Debug for Fill {
             .field("leads", &self.leader.is_some())
             .field("compares", &self.pending.is_some())
             .field("may_store", &self.may_store)
+            .field("is_judged", &self.arbiter.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -31,6 +31,7 @@ use super::warden::Warden;
 use crate::chat::Fingerprint;
 use crate::ledger::budget::usd_from_number_or_text;
 use crate::money::NanoUsd;
+use crate::team::RouteName;
 
 pub(super) use lesson::{Fresh, Learned, Pending};
 
@@ -99,8 +100,12 @@ pub struct SemanticConfig {
     /// exact decimal text; 0 checks none. Default 5.
     #[serde(deserialize_with = "usd_from_number_or_text")]
     pub audit_usd_per_day: NanoUsd,
-    /// Checks of served answers under way at once. Default 8.
+    /// Checks of served answers under way at once, questions to the judge included. Default 8.
     pub max_audits_in_flight: usize,
+    /// The route that is asked whether two answers say the same where neither their words nor the guard can tell. It is
+    /// shown questions and answers of all teams, and paid from `audit_usd_per_day`; best a model that answers in one
+    /// word, without reasoning first. Default unset (nobody is asked; such answers count as different).
+    pub judge_route: Option<RouteName>,
     /// Milliseconds Qdrant may take to answer before the lookup is a miss. Default 200.
     pub qdrant_timeout_ms: u64,
 }
@@ -170,6 +175,7 @@ impl Default for SemanticConfig {
             guard_deadline_ms: 50,
             audit_usd_per_day: NanoUsd::new(5_000_000_000),
             max_audits_in_flight: 8,
+            judge_route: None,
             qdrant_url: None,
             qdrant_api_key: None,
             qdrant_collection: "stiver_semantic".to_owned(),

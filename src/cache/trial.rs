@@ -151,7 +151,7 @@ impl Trial {
         self.tally.count(served, sighting.is_audited, self.promised);
         if served.is_none() || sighting.is_audited {
             let answer = Arc::new(answer_of(row));
-            let fresh = Fresh { bytes: answer.encode(), answer, is_kept: true };
+            let fresh = Fresh { bytes: answer.encode(), answer, is_kept: true, arbiter: None };
             if let Some(vector) = sighting.vector {
                 self.semantic.settle(asked, Some(vector), sighting.pending, fresh).await;
             }

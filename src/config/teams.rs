@@ -131,7 +131,7 @@ impl Reader<'_> {
         }
     }
 
-    fn known_routes(
+    pub(super) fn known_routes(
         &mut self,
         named: Option<Vec<String>>,
         at: &str,
@@ -146,6 +146,6 @@ impl Reader<'_> {
     }
 }
 
-fn names(routes: &BTreeMap<String, RouteConfig>) -> Vec<&str> {
+pub(super) fn names(routes: &BTreeMap<String, RouteConfig>) -> Vec<&str> {
     routes.keys().map(String::as_str).collect()
 }

@@ -101,6 +101,8 @@ fn all_mistakes_are_told_at_once_each_with_its_key_and_a_remedy() {
         dialect = 'openai'
         [routes.r]
         upstreams = ['ghost']
+        [cache.semantic]
+        judge_route = 'nobody'
         [teams.t]
         routes = ['nowhere']
         limits = { concurrency = 0 }
@@ -122,6 +124,7 @@ fn all_mistakes_are_told_at_once_each_with_its_key_and_a_remedy() {
         "upstreams.a",
         "upstreams.b",
         "routes.r",
+        "cache.semantic.judge_route",
         "teams.t.routes",
         "teams.t.limits.concurrency",
         "keys[0].team",

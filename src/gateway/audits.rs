@@ -1,16 +1,18 @@
-//! How many audits may be under way, and what they may cost in a day.
+//! How many audits and judgements may be under way, and what they may cost in a day.
 //!
 //! Sends none; the pipeline does. The money is held and posted by the ledger, on the account of the house, so that
 //! replicas that share their budgets share this one, and a restart forgets nothing.
 //!
-//! Invariants: no more audits run at once than were allowed when the gateway started; one that was promised runs, if
-//! later, unless the gateway stops. What they cost can pass the day's budget by those that are under way then.
+//! Invariants: no more audits and judgements run at once than were allowed when the gateway started; an audit that was
+//! promised runs, if later, unless the gateway stops. What audits cost can pass the day's budget by those that are under
+//! way then; a judgement is held within it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::ledger::Ledger;
 use crate::ledger::budget::{Budget, Payer, Window};
@@ -23,14 +25,25 @@ const PAUSE_MS: i64 = 5_000;
 #[derive(Debug)]
 pub struct Audits {
     slots: Arc<Semaphore>,
+    /// Of judgements, those that wait for a slot included.
+    judgements: Arc<Semaphore>,
     tasks: TaskTracker,
     paused_until_ms: AtomicI64,
 }
 
+/// Leave to judge two answers; given back when it is dropped.
+#[derive(Debug)]
+pub struct JudgeSlot {
+    _slot: OwnedSemaphorePermit,
+    _judgement: OwnedSemaphorePermit,
+    _task: TaskTrackerToken,
+}
+
 impl Audits {
     pub fn new(max_in_flight: usize) -> Self {
-        let (slots, tasks) = (Arc::new(Semaphore::new(max_in_flight)), TaskTracker::new());
-        Self { slots, tasks, paused_until_ms: AtomicI64::new(i64::MIN) }
+        let slots = || Arc::new(Semaphore::new(max_in_flight));
+        let (slots, judgements, tasks) = (slots(), slots(), TaskTracker::new());
+        Self { slots, judgements, tasks, paused_until_ms: AtomicI64::new(i64::MIN) }
     }
 
     /// Whether a slot is free and money is left, all that is held by audits under way counted as spent.
@@ -55,6 +68,15 @@ impl Audits {
         });
     }
 
+    /// A slot for a judgement, as soon as one is free; none where as many judgements as there are slots are under way, or
+    /// wait for one.
+    pub async fn judge_slot(&self) -> Option<JudgeSlot> {
+        let judgement = Arc::clone(&self.judgements).try_acquire_owned().ok()?;
+        let task = self.tasks.token();
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        Some(JudgeSlot { _slot: slot, _judgement: judgement, _task: task })
+    }
+
     /// Waits for those under way; call it when nothing starts any more.
     pub async fn end(&self) {
         self.tasks.close();
@@ -65,6 +87,13 @@ impl Audits {
     pub fn n_started(&self) -> usize {
         self.tasks.len()
     }
+}
+
+/// What a judgement is held against: the day's budget for one of an answer that was served; half of it for one of an
+/// answer that was only proposed, so that questions that missed leave money to audits.
+pub fn judge_budget(usd_per_day: NanoUsd, is_audit: bool) -> Budget {
+    let usd = if is_audit { usd_per_day } else { NanoUsd::new(usd_per_day.get() / 2) };
+    Budget::new(usd, Window::Day)
 }
 
 /// The account that the ledger has to follow for the day's budget.

@@ -74,7 +74,7 @@ fn warn_of_restart(before: &Config, after: &Config) {
     let shown = |config: &Config| {
         let mut cache = config.cache.clone();
         (cache.max_temperature, cache.personal_data) = Default::default();
-        cache.semantic.audit_usd_per_day = Default::default();
+        (cache.semantic.audit_usd_per_day, cache.semantic.judge_route) = Default::default();
         [format!("{:?}", config.server), format!("{:?}", config.ledger), format!("{cache:?}")]
             .into_iter()
             .chain([format!("{:?}", config.complexity), format!("{:?}", config.onnx)])

@@ -14,13 +14,9 @@ use futures_util::StreamExt;
 
 use super::admit::Admitted;
 use super::call::Call;
-use super::dispatch::dispatch;
-use super::hold::hold;
 use super::lookup::Filling;
-use super::plan::plan;
+use super::own::ask_upstream;
 use super::reply::{Reply, ReplyBody};
-use super::score::score;
-use super::settle::settle;
 use super::stream::DONE;
 use crate::cache::Fill;
 use crate::error::Result;
@@ -64,13 +60,7 @@ impl Audit {
 async fn ask(gateway: &Arc<Gateway>, admitted: Admitted, call: Call, fill: Fill) -> Result<&'static str> {
     // What it is charged outlives a crash; a database that is away stops no audit.
     gateway.save_risk().await;
-    let filling = Filling::Audit(fill);
-    let scored = score(gateway, &admitted, &call).await;
-    let planned = plan(gateway, &admitted, &call, scored)?;
-    let held = hold(gateway, &admitted, &call, planned, filling.said()).await;
-    let (planned, held) = held.inspect_err(|_| gateway.audits.pause(gateway.clock.now_ms()))?;
-    let answered = dispatch(gateway, &admitted, &call, &planned, held).await?;
-    let reply = settle(gateway, admitted, call, filling, answered);
+    let reply = ask_upstream(gateway, admitted, call, Filling::Audit(fill)).await?;
     Ok(if read_to_end(reply).await { "answered" } else { "broken" })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Reads headers as text; knows no HTTP library.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::timeline::{Stage, Timeline};
@@ -24,14 +25,32 @@ pub struct Call {
     pub ts_ms: i64,
     pub request: Request,
     pub options: Options,
-    /// The call whose cached answer this one checks.
-    checks: Option<CallId>,
+    /// What it is made for, where no client made it.
+    errand: Option<Errand>,
     timeline: Timeline,
+}
+
+/// What the gateway makes a call of its own for, about an answer that was given to another call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// The answer was a cached one, and a fresh one is wanted.
+    Check(CallId),
+    /// Whether it says the same as a cached one.
+    Judge(CallId),
+}
+
+impl fmt::Display for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check(call) => write!(f, "checks the cached answer given to call {call}"),
+            Self::Judge(call) => write!(f, "judges the answer given to call {call}"),
+        }
+    }
 }
 
 impl Call {
     pub fn new(id: CallId, began: Instant, ts_ms: i64, request: Request, options: Options) -> Self {
-        Self { id, began, ts_ms, request, options, checks: None, timeline: Timeline::default() }
+        Self { id, began, ts_ms, request, options, errand: None, timeline: Timeline::default() }
     }
 
     /// The same question once more, on our own account: nobody's user, no tags, and the client's bound on money is not
@@ -41,11 +60,16 @@ impl Call {
         let options =
             Options { cache_scope: cache_scope.clone(), min_tier: min_tier.clone(), ..Options::default() };
         let request = Request { user: None, ..self.request.clone() };
-        Self { checks: Some(self.id), ..Self::new(id, began, ts_ms, request, options) }
+        Self { errand: Some(Errand::Check(self.id)), ..Self::new(id, began, ts_ms, request, options) }
     }
 
-    pub(super) fn checks(&self) -> Option<CallId> {
-        self.checks
+    /// The same call, on an errand of our own.
+    pub(super) fn on(self, errand: Errand) -> Self {
+        Self { errand: Some(errand), ..self }
+    }
+
+    pub(super) fn errand(&self) -> Option<Errand> {
+        self.errand
     }
 
     /// Notes that a stage has ended.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::admit::Admitted;
-use super::call::Call;
+use super::call::{Call, Errand};
 use super::lookup::Said;
 use super::plan::{Planned, plan_local};
 use super::text::asked;
@@ -73,15 +73,16 @@ fn ask(admitted: &Admitted, call: &Call, planned: &Planned, said: Said, budgets:
     entry_draft.score_source = planned.scored.map(|scored| scored.source.as_str().to_owned());
     entry_draft.cache = said.outcome;
     entry_draft.cache_why = said.why.map(|why| why.as_str().to_owned());
-    if said.outcome != CacheOutcome::Bypass {
+    let is_of_entry = !matches!(call.errand(), Some(Errand::Judge(_)));
+    if said.outcome != CacheOutcome::Bypass && is_of_entry {
         entry_draft.cache_entry = Some(admitted.canonical.exact.to_hex());
     }
     entry_draft.tier = planned.plan.first.tier.clone();
     entry_draft.reason = planned.plan.reason.to_string();
     entry_draft.path = AnswerPath::Upstream;
-    if let Some(checked) = call.checks() {
-        entry_draft.reason = format!("checks the cached answer given to call {checked}");
-        // Without a cache there were nothing to check, so all of it is our own cost.
+    if let Some(errand) = call.errand() {
+        entry_draft.reason = errand.to_string();
+        // Without a cache there were nothing to check or judge, so all of it is our own cost.
         (entry_draft.path, entry_draft.baseline) = (AnswerPath::Audit, Some(NanoUsd::ZERO));
     }
     // What a crash would post; `None` where a model without a price is metered as null.
@@ -98,7 +99,7 @@ pub(super) fn draft(admitted: &Admitted, call: &Call) -> Entry {
     entry.user = call.user().map(str::to_owned);
     entry.tags = call.options.tags.clone();
     // What an arm's users wait for and pay is told of it, and they neither wait for an audit nor pay it.
-    if let Some(assigned) = admitted.assignment.arm().filter(|_| call.checks().is_none()) {
+    if let Some(assigned) = admitted.assignment.arm().filter(|_| call.errand().is_none()) {
         entry.split = Some(assigned.split().name.to_string());
         entry.arm = Some(assigned.arm().name.to_string());
     }

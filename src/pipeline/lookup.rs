@@ -25,6 +25,8 @@ pub(super) enum Filling {
     Fill { fill: Fill, semantic: Result<(), Ineligible> },
     /// The same, of a call of our own: it is compared with the answer that was given.
     Audit(Fill),
+    /// Keep nothing of what a call of our own says of two answers.
+    Judge,
     /// Keep nothing.
     Bypass(Ineligible),
 }
@@ -40,7 +42,7 @@ impl Filling {
     pub(super) fn said(&self) -> Said {
         match self {
             Self::Fill { semantic, .. } => Said { outcome: CacheOutcome::Miss, why: semantic.err() },
-            Self::Audit(_) => Said { outcome: CacheOutcome::Audit, why: None },
+            Self::Audit(_) | Self::Judge => Said { outcome: CacheOutcome::Audit, why: None },
             Self::Bypass(why) => Said { outcome: CacheOutcome::Bypass, why: Some(*why) },
         }
     }
@@ -48,7 +50,7 @@ impl Filling {
     pub(super) fn into_fill(self) -> Option<Fill> {
         match self {
             Self::Fill { fill, .. } | Self::Audit(fill) => Some(fill),
-            Self::Bypass(_) => None,
+            Self::Judge | Self::Bypass(_) => None,
         }
     }
 }

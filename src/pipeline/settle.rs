@@ -10,6 +10,7 @@ use super::admit::Admitted;
 use super::call::Call;
 use super::dispatch::Answered;
 use super::hold::payer;
+use super::judge::Judge;
 use super::lookup::Filling;
 use super::meter::Meter;
 use super::reply::{Facts, Reply, ReplyBody};
@@ -32,6 +33,7 @@ pub(super) fn settle(
     let (requests, tokens) = (admitted.pass.requests, admitted.pass.tokens);
     // Whoever could not be asked now may be able to answer the next time.
     let fill = fill.into_fill().filter(|_| !answered.answer.is_declined());
+    let fill = fill.map(|fill| judged(gateway, &admitted, &call, fill));
     let (answer, mut meter) = Meter::start(admitted, &call, answered);
     let keeper = Keeper { cache: gateway.cache.clone(), fill, max_answer_bytes: gateway.max_answer_bytes };
     let mut reply = match answer {
@@ -52,6 +54,17 @@ pub(super) fn settle(
     reply.facts.tokens = tokens;
     reply.facts.tell_budgets(&gateway.ledger, &payer, &budgets);
     reply
+}
+
+/// Where the answer will be compared and the operator names a judge, it is one of those who compare.
+fn judged(gateway: &Arc<Gateway>, admitted: &Admitted, call: &Call, fill: Fill) -> Fill {
+    if !fill.compares() {
+        return fill;
+    }
+    match Judge::of(gateway, admitted, call) {
+        Some(judge) => fill.judged_by(Arc::new(judge)),
+        None => fill,
+    }
 }
 
 /// Leaves a whole answer in the cache, where it may be left.

@@ -3,6 +3,7 @@
 //! For stages that no request reaches by itself; what clients see is tested from outside.
 
 mod audits;
+mod judgements;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::chat::{Endpoint, Request};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::gateway::Gateway;
+use crate::ledger::entry::Entry;
 use crate::team::CallId;
 
 const NOW_MS: i64 = 1_760_529_600_000;
@@ -38,12 +40,19 @@ enum Says {
 
 /// The address of an upstream, which lives as long as the test.
 async fn upstream(says: Says) -> String {
+    upstream_in_turn(&[says]).await
+}
+
+/// The same, of one that says something else each time, and its last thing ever after.
+async fn upstream_in_turn(says: &[Says]) -> String {
+    let says = says.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let tasks = TaskTracker::new();
     let answers = tasks.clone();
     tasks.spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
+        let mut turns = says.iter().copied().chain(std::iter::repeat(says[says.len() - 1]));
+        while let (Ok((socket, _)), Some(says)) = (listener.accept().await, turns.next()) {
             answers.spawn(answer(socket, says));
         }
     });
@@ -96,6 +105,11 @@ async fn gateway(folder: &TempDir, base_url: &str, more: &str) -> Arc<Gateway> {
     let config = Config::parse("the test", &toml, PRICES, &env);
     let config = config.unwrap_or_else(|mistakes| panic!("{toml}\n{mistakes:#?}"));
     Gateway::open(config, &env, Clock::standing_at(NOW_MS)).await.unwrap()
+}
+
+async fn rows(gateway: &Gateway) -> Vec<Entry> {
+    gateway.ledger.flushed().await;
+    gateway.ledger.reports().recent(10, None).await.unwrap()
 }
 
 async fn admitted(gateway: &Gateway, body: &str) -> (Admitted, Call) {

@@ -44,6 +44,10 @@ pub(super) fn describe() {
     );
     describe_counter!("stiver_cache_purged_total", "Cached answers that an operator had removed, by tier");
     describe_counter!("stiver_cache_audits_total", "Checks of cached answers that ended, by outcome");
+    describe_counter!(
+        "stiver_cache_judgements_total",
+        "Questions to the judge whether two answers say the same, by outcome"
+    );
     describe_counter!("stiver_cache_feedback_total", "Answers that clients rated, by rating");
     describe_counter!("stiver_config_reloads_total", "Configuration reloads, by result");
     describe_gauge!("stiver_calls_in_flight", "Calls being answered now");
@@ -225,6 +229,26 @@ impl AuditEnded<'_> {
             gen_ai.request.model = self.route,
             outcome = self.outcome,
             "an audit ended: {}",
+            self.why
+        );
+    }
+}
+
+/// A question to the judge whether two answers say the same ended: `same`, `different`, `unclear` (it said something
+/// else), `failed` (no answer, or no money), `busy` (too many are under way) or `stopped` with the gateway.
+pub struct JudgementEnded<'a> {
+    pub route: &'a str,
+    pub outcome: &'static str,
+    pub why: &'a str,
+}
+
+impl JudgementEnded<'_> {
+    pub fn emit(&self) {
+        counter!("stiver_cache_judgements_total", "outcome" => self.outcome).increment(1);
+        tracing::debug!(
+            gen_ai.request.model = self.route,
+            outcome = self.outcome,
+            "a judgement of two answers ended: {}",
             self.why
         );
     }

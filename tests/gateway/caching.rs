@@ -4,6 +4,7 @@
 
 mod audits;
 mod flights;
+mod judgements;
 mod keeping;
 mod scopes;
 

@@ -1,6 +1,7 @@
 //! What a fresh answer tells of the one that was proposed, and what becomes of both.
 //!
-//! The comparison runs after the client has its answer. Does not send audits.
+//! The comparison runs after the client has its answer. Does not send audits. An arbiter is asked about the proposed
+//! answer only, not about others nearby: a group that is split costs less than a question more.
 //!
 //! Invariants: the judge hears of a proposal at most once; an entry that audits found wrong again and again
 //! goes; a fresh answer joins the group of the answers that it repeats.
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Asked, Semantic};
-use crate::cache::agree::Agreement;
+use crate::cache::agree::{Agreement, Arbiter, arbitrate};
 use crate::cache::answer::StoredAnswer;
 use crate::cache::index::{EntryId, IndexEntry, Neighbour};
 use crate::cache::judge::Lesson;
@@ -79,7 +80,7 @@ impl Semantic {
         fresh: Fresh,
     ) -> Learned {
         let (learned, group) = match pending {
-            Some(pending) => self.learn(&asked, &pending, &fresh.answer).await,
+            Some(pending) => self.learn(&asked, &pending, &fresh).await,
             None => (Learned::default(), asked.id.own_group()),
         };
         if fresh.is_kept && self.judge.keeps(learned.right) {
@@ -89,7 +90,7 @@ impl Semantic {
     }
 
     /// What was learned, and the group of the fresh answer.
-    async fn learn(&self, asked: &Asked, pending: &Pending, fresh: &StoredAnswer) -> (Learned, GroupKey) {
+    async fn learn(&self, asked: &Asked, pending: &Pending, fresh: &Fresh) -> (Learned, GroupKey) {
         let is_audit = pending.lesson.is_audit();
         let cached = match &pending.served {
             Some(served) => Some(Arc::clone(served)),
@@ -99,12 +100,25 @@ impl Semantic {
             return (Learned { is_audit, ..Learned::default() }, asked.id.own_group());
         };
         // What nobody can tell apart may be wrong.
-        let right = self.agree.agree(&cached, fresh).await == Agreement::Same;
+        let right = self.compare(asked, &cached, fresh).await == Agreement::Same;
         self.judge.learn(&pending.lesson, right);
         let is_condemned = is_audit && pending.entry != asked.id && self.strikes.count(pending.entry, right);
         let condemned = is_condemned.then_some(pending.entry);
-        let group = if right { pending.group } else { self.group_among(asked, &pending.others, fresh).await };
+        let group = match right {
+            true => pending.group,
+            false => self.group_among(asked, &pending.others, &fresh.answer).await,
+        };
         (Learned { right: Some(right), is_audit, condemned }, group)
+    }
+
+    async fn compare(&self, asked: &Asked, cached: &StoredAnswer, fresh: &Fresh) -> Agreement {
+        let agreement = self.agree.agree(cached, &fresh.answer).await;
+        match (&fresh.arbiter, agreement) {
+            (Some(arbiter), Agreement::Unsure) => {
+                arbitrate(&**arbiter, &asked.text, cached, &fresh.answer).await
+            }
+            (_, Agreement::Same | Agreement::Different) | (None, Agreement::Unsure) => agreement,
+        }
     }
 
     async fn group_among(
@@ -154,4 +168,6 @@ pub(in crate::cache) struct Fresh {
     pub(in crate::cache) bytes: Bytes,
     /// Whether others may get it.
     pub(in crate::cache) is_kept: bool,
+    /// Who is asked whether it says what was proposed, where nobody else can tell.
+    pub(in crate::cache) arbiter: Option<Arc<dyn Arbiter>>,
 }

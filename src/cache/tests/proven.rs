@@ -32,6 +32,7 @@ struct Counter {
     cache: Cache,
     tasks: TaskTracker,
     n_asked: AtomicU64,
+    arbiter: Option<Arc<dyn Arbiter>>,
 }
 
 /// What became of some questions.
@@ -56,7 +57,7 @@ impl Counter {
             now_ms: NOW_MS,
         };
         let cache = Cache::open(&config, parts).unwrap();
-        Self { cache, tasks, n_asked: AtomicU64::new(0) }
+        Self { cache, tasks, n_asked: AtomicU64::new(0), arbiter: None }
     }
 
     /// A text nobody asked before, in letters alone.
@@ -75,16 +76,23 @@ impl Counter {
         let found = self.cache.find(&question, NOW_MS).await;
         match found {
             Found::Miss(fill) => {
-                fill.store(&self.cache, sample_answer(answer, NOW_MS));
+                self.judged(fill).store(&self.cache, sample_answer(answer, NOW_MS));
                 self.settle().await;
                 Found::Bypass(Bypassed::Off)
             }
             Found::Audited(hit, fill) => {
-                fill.store(&self.cache, sample_answer(answer, NOW_MS));
+                self.judged(fill).store(&self.cache, sample_answer(answer, NOW_MS));
                 self.settle().await;
                 Found::Audited(hit, self.cache.fill(&question))
             }
             Found::Hit(_) | Found::Bypass(_) => found,
+        }
+    }
+
+    fn judged(&self, fill: Fill) -> Fill {
+        match &self.arbiter {
+            Some(arbiter) => fill.judged_by(Arc::clone(arbiter)),
+            None => fill,
         }
     }
 
@@ -223,4 +231,67 @@ async fn who_waits_for_an_alike_answer_is_judged_for_himself() {
     assert!(matches!((&one, &other), (Found::Audited(..), Found::Audited(..))), "{one:?} {other:?}");
     let after = counter.cache.warden().standing("team a/auto").unwrap().n_requests;
     assert_eq!(after - before, 2, "both count towards the promise");
+}
+
+/// Says one thing of all answers, and keeps what it was asked.
+struct OfOneMind {
+    says: Option<bool>,
+    asked: Mutex<Vec<[String; 3]>>,
+}
+
+impl Arbiter for OfOneMind {
+    fn same<'a>(&'a self, question: &'a str, cached: &'a str, fresh: &'a str) -> BoxFuture<'a, Option<bool>> {
+        self.asked.lock().push([question, cached, fresh].map(str::to_owned));
+        std::future::ready(self.says).boxed()
+    }
+}
+
+/// One meaning in two wordings that neither words nor a missing guard can tell apart.
+const WORDINGS: [&str; 2] = ["Open the settings.", "You will find it among the settings."];
+
+/// How many of 200 questions were served, where the answers' wordings take turns; what the arbiter was asked.
+async fn serves_in_other_words(says: Option<bool>) -> (u64, Vec<[String; 3]>) {
+    let arbiter = Arc::new(OfOneMind { says, asked: Mutex::default() });
+    let counter = Counter { arbiter: Some(Arc::clone(&arbiter) as _), ..Counter::new() };
+    let mut n_served = 0;
+    for step in 0..200 {
+        let text = counter.text("refund");
+        let found = counter.ask(ask(&text), WORDINGS[step % 2]).await;
+        n_served += u64::from(matches!(found, Found::Hit(_) | Found::Audited(..)));
+    }
+    let asked = std::mem::take(&mut *arbiter.asked.lock());
+    (n_served, asked)
+}
+
+#[tokio::test]
+async fn an_arbiter_opens_the_tier_where_answers_differ_in_wording_only() {
+    let (n_served, asked) = serves_in_other_words(Some(true)).await;
+
+    assert!(n_served > 50, "{n_served}");
+    assert!(asked.iter().all(|[question, cached, fresh]| {
+        question.starts_with("refund about") && cached != fresh && WORDINGS.contains(&cached.as_str())
+    }));
+}
+
+#[tokio::test]
+async fn an_arbiter_that_says_no_or_nothing_leaves_it_shut() {
+    for says in [Some(false), None] {
+        let (n_served, asked) = serves_in_other_words(says).await;
+
+        assert!(n_served < 8 && !asked.is_empty(), "{says:?}: {n_served}");
+    }
+}
+
+#[tokio::test]
+async fn an_arbiter_is_not_asked_what_words_can_tell() {
+    let arbiter = Arc::new(OfOneMind { says: Some(true), asked: Mutex::default() });
+    let counter = Counter { arbiter: Some(Arc::clone(&arbiter) as _), ..Counter::new() };
+
+    for answer in
+        ["refund", "Refund.", "{\"n\":1}", "{\"n\":2}", "It costs 5 dollars.", "It costs 50 dollars."]
+    {
+        counter.ask(ask(&counter.text("refund")), answer).await;
+    }
+
+    assert!(arbiter.asked.lock().is_empty(), "{:?}", arbiter.asked.lock());
 }

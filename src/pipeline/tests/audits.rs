@@ -38,11 +38,6 @@ async fn fill(gateway: &Gateway, admitted: &Admitted) -> Fill {
     }
 }
 
-async fn rows(gateway: &Gateway) -> Vec<Entry> {
-    gateway.ledger.flushed().await;
-    gateway.ledger.reports().recent(10, None).await.unwrap()
-}
-
 /// The row of an audit, and whether its answer went into the cache.
 async fn audited(says: Says, body: &str) -> (Entry, CallId, bool) {
     let folder = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use crate::fake_upstream::{FakeUpstream, Script};
 use crate::harness::{Answer, CHAT, Setup, TestGateway, chat, endpoints, have_models};
 
 /// One question in as many words as the risk control wants to have seen, and some more.
-fn wordings() -> Vec<String> {
+pub(super) fn wordings() -> Vec<String> {
     const BEFORE: [&str; 10] =
         ["", "Hi, ", "Hello, ", "Hey, ", "Sorry, ", "Please, ", "Well, ", "So, ", "Okay, ", "Excuse me, "];
     const ASKED: [&str; 4] = ["how do I", "how can I", "how could I", "how would I"];
@@ -36,7 +36,7 @@ async fn ask(gateway: &TestGateway, text: &str) -> Answer {
     answer
 }
 
-fn audits(rows: &[Entry]) -> Vec<&Entry> {
+pub(super) fn audits(rows: &[Entry]) -> Vec<&Entry> {
     rows.iter().filter(|row| row.path == AnswerPath::Audit).collect()
 }
 
