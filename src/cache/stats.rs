@@ -68,7 +68,7 @@ impl Counts {
         let Learned { right: Some(right), is_audit, condemned } = learned else { return };
         let outcome = if *right { "right" } else { "wrong" };
         if *is_audit {
-            metrics::counter!("stiver_cache_audits_total", "outcome" => outcome).increment(1);
+            metrics::counter!("stiver_cache_verdicts_total", "outcome" => outcome).increment(1);
         }
         self.condemned.fetch_add(u64::from(condemned.is_some()), Ordering::Relaxed);
     }

@@ -90,6 +90,7 @@ async fn without_the_trained_guard_alike_questions_are_still_answered_from_the_c
     let gateway = Setup::of(&toml).with_models().start().await;
 
     assert_eq!(cache_word(&gateway, "How do I reset my password?").await, "miss");
+    gateway.until_entries(1).await;
     assert_eq!(cache_word(&gateway, "How can I reset my password?").await, "hit-semantic");
     assert_eq!(unready(&gateway).await, ["guard"]);
     gateway.finish().await;

@@ -20,8 +20,8 @@ pub(super) fn describe() {
         "Proposed cached answers that the risk control did not serve, by why"
     );
     describe_counter!(
-        "stiver_cache_audits_total",
-        "Served answers that were asked for anew, by what that showed"
+        "stiver_cache_verdicts_total",
+        "Cached answers that were served and asked for anew, by what the comparison said"
     );
     describe_counter!("stiver_notices_total", "Notices to the webhook, by whether it took them");
 }
