@@ -6,9 +6,9 @@
     benches/semantic_lookup.py --loads 10:500 --rounds 1 --without-guard
     chrt -r 10 benches/semantic_lookup.py               # gateway, upstream and load before all else
 
-A load is `QUESTIONS:HITS`, both a second: new questions of 64 tokens, which are embedded, looked up and, where something
-is near, read by the trained guard; beside them equal questions, which the exact cache answers. One half of the
-questions is near to entries, the other is of other words.
+A load is `QUESTIONS:HITS`, both a second: new questions of 64 tokens, each embedded, looked up and, because something is
+always near, read by the trained guard together with the nearest; beside them equal questions, which the exact cache
+answers.
 
 The entries are made up around a few hundred real embeddings: the gateway is asked as many questions first, and what it
 wrote to its semantic log is multiplied there, with noise in the vectors and some words replaced. Then it starts anew.
@@ -96,8 +96,8 @@ def arguments():
     parser.add_argument("--answer", default="chunks=16", help="settings for the fake upstream")
     parser.add_argument("--entries", type=int, default=100_000)
     parser.add_argument("--loads", default="10:500,40:500,40:2000", help="QUESTIONS:HITS a second; several, with commas")
-    parser.add_argument("--seconds", type=float, default=25)
-    parser.add_argument("--warmup", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--warmup", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-guard", action="store_true", help="no trained guard, to see what it takes")
     parser.add_argument("--json", type=pathlib.Path, help="write the JSON object to this file, too")
@@ -105,27 +105,24 @@ def arguments():
 
 
 class Texts:
-    """Questions of whole words of the embedder's vocabulary, so that a word is a token."""
+    """Questions of words of the embedder's vocabulary, so that each is one token."""
 
     def __init__(self):
         vocabulary = json.loads((ROOT / "router-models/embedder/tokenizer.json").read_text())["model"]["vocab"]
         words = sorted(word for word in vocabulary if len(word) > 3 and set(word) <= set(string.ascii_lowercase))
         random.Random(7).shuffle(words)
-        self.near_words, self.far_words = words[:2_000], words[-2_000:]
+        self.words = words[:2_000]
         drawn = random.Random(8)
-        self.centres = [drawn.choices(self.near_words, k=N_WORDS) for _ in range(N_CENTRES)]
+        self.centres = [drawn.choices(self.words, k=N_WORDS) for _ in range(N_CENTRES)]
 
     def near(self, centre, drawn):
         text = list(self.centres[centre])
         for at in drawn.sample(range(N_WORDS), N_REPLACED):
-            text[at] = drawn.choice(self.near_words)
+            text[at] = drawn.choice(self.words)
         return " ".join(text)
 
-    def far(self, drawn):
-        return " ".join(drawn.choices(self.far_words, k=N_WORDS))
-
-    def question(self, kind, drawn):
-        return self.near(drawn.randrange(len(self.centres)), drawn) if kind == "near" else self.far(drawn)
+    def question(self, drawn):
+        return self.near(drawn.randrange(len(self.centres)), drawn)
 
 
 def request_bytes(text, tags):
@@ -244,12 +241,12 @@ def write_entries(path, n_entries, texts):
 
 
 def prime(args, fake_url, folder, texts):
-    """Fills the log; tells how near questions of both kinds come to the entries' centres."""
+    """Fills the log; tells how near questions come to the entries' centres, the median of some."""
     drawn = random.Random(10)
-    asked = {kind: [texts.question(kind, drawn) for _ in range(20)] for kind in ("near", "far")}
+    asked = [texts.question(drawn) for _ in range(20)]
     with gateway(args, fake_url, folder) as (address, _, _):
         connection = Connection(address)
-        for text in [" ".join(words) for words in texts.centres] + asked["near"] + asked["far"]:
+        for text in [" ".join(words) for words in texts.centres] + asked:
             if (status := connection.ask(request_bytes(text, "prime"))) != 200:
                 sys.exit(f"the gateway answered {status} to a first question")
         time.sleep(1)
@@ -259,12 +256,9 @@ def prime(args, fake_url, folder, texts):
     vectors = {text: vector for _, vector, text, _ in records(log)}
     centres = [vectors[" ".join(words)] for words in texts.centres if " ".join(words) in vectors]
     cosine = lambda one, other: sum(map(operator.mul, one, other))
-    nearest = {
-        kind: statistics.median(
-            max(cosine(vectors[text], centre) for centre in centres) for text in questions if text in vectors
-        )
-        for kind, questions in asked.items()
-    }
+    nearest = statistics.median(
+        max(cosine(vectors[text], centre) for centre in centres) for text in asked if text in vectors
+    )
     write_entries(log, args.entries, texts)
     return nearest
 
@@ -294,9 +288,8 @@ class Questions:
         at, self.due = 0.0, []
         warmup, seconds = phase
         while (at := at + drawn.expovariate(per_second)) < warmup + seconds:
-            kind = drawn.choice(("near", "far"))
-            name = f"{kind}-{seed}" if at >= warmup else "warm-up"
-            self.due.append((at, request_bytes(texts.question(kind, drawn), name)))
+            name = f"round-{seed}" if at >= warmup else "warm-up"
+            self.due.append((at, request_bytes(texts.question(drawn), name)))
         self.n_measured = sum(at >= warmup for at, _ in self.due)
         self.due.reverse()
 
@@ -329,8 +322,8 @@ def cache_errors(address):
     """Failures of the cache so far, by part."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as response:
         text = response.read().decode()
-    found = re.findall(r"^stiver_cache_errors_total\{([^}]*)\} (\S+)", text, re.MULTILINE)
-    return {labels: float(value) for labels, value in found}
+    found = re.findall(r'^stiver_cache_errors_total\{store="([^"]*)"\} (\S+)', text, re.MULTILINE)
+    return {part: float(value) for part, value in found}
 
 
 def rows_of(folder, seed, n_expected):
@@ -338,10 +331,8 @@ def rows_of(folder, seed, n_expected):
     until = time.monotonic() + 30
     while True:
         with contextlib.closing(sqlite3.connect(f"file:{folder}/ledger.sqlite?mode=ro", uri=True)) as book:
-            rows = book.execute(
-                "SELECT tags, cache, stages FROM postings WHERE tags LIKE ? OR tags LIKE ?",
-                (f'%"near-{seed}"%', f'%"far-{seed}"%'),
-            ).fetchall()
+            asked = "SELECT cache, stages FROM postings WHERE tags LIKE ? AND path <> 'audit'"
+            rows = book.execute(asked, (f'%"round-{seed}"%',)).fetchall()
         if len(rows) >= n_expected or time.monotonic() > until:
             return rows
         time.sleep(0.5)
@@ -359,7 +350,7 @@ def measure(args, address, process, folder, texts, load, seed):
     errors_before = cache_errors(address)
     questions = Questions(address, texts, per_second, (args.warmup, args.seconds), seed)
     results, begin = multiprocessing.Queue(), time.monotonic() + 0.5
-    same, each = texts.far(random.Random(seed)), hits_per_second / N_HIT_CLIENTS
+    same, each = texts.question(random.Random(seed)), hits_per_second / N_HIT_CLIENTS
     Connection(address).ask(request_bytes(same, "hit"))
     hitters = [
         multiprocessing.Process(target=send_hits, args=(address, same, each, begin, args.warmup + args.seconds, results))
@@ -376,16 +367,14 @@ def measure(args, address, process, folder, texts, load, seed):
     times = [time_us for one, _ in hits for time_us in one]
     errors = {part: n - errors_before.get(part, 0) for part, n in cache_errors(address).items()}
     rows = rows_of(folder, seed, questions.n_measured)
-    took = {"near": [], "far": []}
-    for tags, _, stages in rows:
-        stages = json.loads(stages)
-        took["near" if f'"near-{seed}"' in tags else "far"].append((stages["looked_up_us"] - stages["admitted_us"]) / 1000)
+    stages = [json.loads(stages) for _, stages in rows]
+    took = [(at["looked_up_us"] - at["admitted_us"]) / 1000 for at in stages]
     return {
         "load_average_before": before_load, "n_lookups": len(rows), "n_asked": questions.n_measured,
-        "lookup_ms": {"all": quantiles(took["near"] + took["far"]), **{kind: quantiles(ms) for kind, ms in took.items()}},
-        "share_within_10_ms": sum(ms <= 10 for ms in took["near"] + took["far"]) / max(len(rows), 1),
-        "n_hits_by_likeness": sum(cache == "hit-semantic" for _, cache, _ in rows),
-        "n_not_looked_up": sum(cache == "bypass" for _, cache, _ in rows),
+        "lookup_ms": quantiles(took),
+        "share_within_10_ms": sum(ms <= 10 for ms in took) / max(len(rows), 1),
+        "n_hits_by_likeness": sum(cache == "hit-semantic" for cache, _ in rows),
+        "n_not_looked_up": sum(cache == "bypass" for cache, _ in rows),
         "cache_errors": {part: n for part, n in errors.items() if n > 0},
         "hits_per_second": len(times) / (args.warmup + args.seconds),
         "hit_us": quantiles(times), "gateway_cores": cores,
@@ -404,24 +393,25 @@ def median_of(runs, *path):
 
 def table(loads, args, about):
     yield f"Command `{shlex.join(sys.argv)}` on {datetime.date.today()}; {machine()}."
-    yield (f"{args.entries:,} entries in one scope; ready {about['ready_seconds']:.2f} s after the start; nearest centre of near "
-           f"and far questions at a cosine of {about['nearest']['near']:.2f} and {about['nearest']['far']:.2f}.")
+    yield (f"{args.entries:,} entries in one scope; ready {about['ready_seconds']:.2f} s after the start; questions lie at a "
+           f"cosine of {about['nearest']:.2f} to the nearest centre of entries.")
     yield f"Medians of {args.rounds} rounds of {args.seconds:g} s; times in ms, of exact hits as the client sees them."
     yield ""
-    yield ("| questions/s | exact hits/s | lookup p50 | p90 | p99 | near p50 | near p99 | far p50 | far p99 | within 10 ms "
-           "| exact hit p50 | p99 | gateway's cores | load before | hits by likeness | past a deadline or failed |")
-    yield "|---:|---:|" + "---:|" * 14
+    yield ("| questions/s | exact hits/s | lookup p50 | p90 | p99 | within 10 ms "
+           "| exact hit p50 | p99 | gateway's cores | load before | hits by likeness | failures of parts |")
+    yield "|---:|---:|" + "---:|" * 10
     for load, runs in loads:
-        at = lambda kind, name: f"{median_of(runs, 'lookup_ms', kind, name):.1f}"
+        at = lambda name: f"{median_of(runs, 'lookup_ms', name):.1f}"
         hit = lambda name: f"{median_of(runs, 'hit_us', name) / 1000:.2f}"
-        n_errors = sum(sum(run["cache_errors"].values()) for run in runs)
-        n_lookups = sum(run["n_lookups"] for run in runs)
-        yield (f"| {load[0]:g} | {median_of(runs, 'hits_per_second'):.0f} of {load[1]:g} | {at('all', 'p50')} "
-               f"| {at('all', 'p90')} | {at('all', 'p99')} | {at('near', 'p50')} | {at('near', 'p99')} "
-               f"| {at('far', 'p50')} | {at('far', 'p99')} | {median_of(runs, 'share_within_10_ms'):.3f} "
+        failures = {}
+        for part, n in (error for run in runs for error in run["cache_errors"].items()):
+            failures[part] = failures.get(part, 0) + n
+        failed = ", ".join(f"{part} {n:.0f}" for part, n in failures.items()) or "0"
+        yield (f"| {load[0]:g} | {median_of(runs, 'hits_per_second'):.0f} of {load[1]:g} | {at('p50')} "
+               f"| {at('p90')} | {at('p99')} | {median_of(runs, 'share_within_10_ms'):.3f} "
                f"| {hit('p50')} | {hit('p99')} | {median_of(runs, 'gateway_cores'):.2f} "
-               f"| {median_of(runs, 'load_average_before'):.1f} | {sum(run['n_hits_by_likeness'] for run in runs)} "
-               f"| {n_errors:.0f} beside {n_lookups} lookups |")
+               f"| {median_of(runs, 'load_average_before'):.1f} | {sum(run['n_hits_by_likeness'] for run in runs)} of {sum(run['n_lookups'] for run in runs)} "
+               f"| {failed} |")
 
 
 def main():
