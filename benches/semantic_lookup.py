@@ -47,7 +47,7 @@ import urllib.error
 import urllib.request
 import zlib
 
-from overhead import ROOT, fake_upstream, free_port, machine, running, say, wait_until_ready
+from overhead import ROOT, fake_upstream, free_port, machine, median_of, running, say, wait_until_ready
 
 MAGIC = b"stvsem1\n"
 UPSERT = 4
@@ -263,9 +263,10 @@ def prime(args, fake_url, folder, texts):
     return nearest
 
 
-def send_hits(address, text, per_second, begin, seconds, results):
+def send_hits(address, text, per_second, span, results):
     """Equal questions at a steady rate over one connection; puts their times in microseconds."""
     connection, request = Connection(address), request_bytes(text, "hit")
+    begin, seconds = span
     times, n_failed, nth = [], 0, 0
     while (due := begin + nth / per_second) < begin + seconds:
         nth += 1
@@ -319,7 +320,7 @@ def cpu_seconds(pid):
 
 
 def cache_errors(address):
-    """Failures of the cache so far, by part."""
+    """Failures of the cache so far, by part; one that was late counts."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as response:
         text = response.read().decode()
     found = re.findall(r'^stiver_cache_errors_total\{store="([^"]*)"\} (\S+)', text, re.MULTILINE)
@@ -340,61 +341,61 @@ def rows_of(folder, seed, n_expected):
 
 def quantiles(values):
     ordered = sorted(values)
-    at = lambda share: ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else float("nan")
+    at = lambda share: ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else None
     return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99)}
 
 
-def measure(args, address, process, folder, texts, load, seed):
+class Hits:
+    """Equal questions at a steady rate, from processes of their own."""
+
+    def __init__(self, address, text, per_second, span):
+        self.results, self.seconds = multiprocessing.Queue(), span[1]
+        Connection(address).ask(request_bytes(text, "hit"))
+        each = (address, text, per_second / N_HIT_CLIENTS, span, self.results)
+        n_clients = N_HIT_CLIENTS if per_second else 0
+        self.clients = [multiprocessing.Process(target=send_hits, args=each) for _ in range(n_clients)]
+        for client in self.clients:
+            client.start()
+
+    def figures(self):
+        """Waits for the end."""
+        told = [self.results.get() for _ in self.clients]
+        for client in self.clients:
+            client.join()
+        times = [time_us for one, _ in told for time_us in one]
+        n_failed = sum(n_failed for _, n_failed in told)
+        return {"hits_per_second": len(times) / self.seconds, "hit_us": quantiles(times), "n_failed_hits": n_failed}
+
+
+def measure(args, running_gateway, texts, load, seed):
+    address, process, folder = running_gateway
     per_second, hits_per_second = load
-    before_load = os.getloadavg()[0]
-    errors_before = cache_errors(address)
+    before_load, errors_before = os.getloadavg()[0], cache_errors(address)
     questions = Questions(address, texts, per_second, (args.warmup, args.seconds), seed)
-    results, begin = multiprocessing.Queue(), time.monotonic() + 0.5
-    same, each = texts.question(random.Random(seed)), hits_per_second / N_HIT_CLIENTS
-    Connection(address).ask(request_bytes(same, "hit"))
-    hitters = [
-        multiprocessing.Process(target=send_hits, args=(address, same, each, begin, args.warmup + args.seconds, results))
-        for _ in range(N_HIT_CLIENTS if hits_per_second else 0)
-    ]
-    for hitter in hitters:
-        hitter.start()
+    begin = time.monotonic() + 0.5
+    hits = Hits(address, texts.question(random.Random(seed)), hits_per_second, (begin, args.warmup + args.seconds))
     cpu_before, cpu_began = cpu_seconds(process.pid), time.monotonic()
     questions.run(begin)
     cores = (cpu_seconds(process.pid) - cpu_before) / (time.monotonic() - cpu_began)
-    hits = [results.get() for _ in hitters]
-    for hitter in hitters:
-        hitter.join()
-    times = [time_us for one, _ in hits for time_us in one]
+    of_hits = hits.figures()
     errors = {part: n - errors_before.get(part, 0) for part, n in cache_errors(address).items()}
     rows = rows_of(folder, seed, questions.n_measured)
     stages = [json.loads(stages) for _, stages in rows]
     took = [(at["looked_up_us"] - at["admitted_us"]) / 1000 for at in stages]
     return {
-        "load_average_before": before_load, "n_lookups": len(rows), "n_asked": questions.n_measured,
-        "lookup_ms": quantiles(took),
-        "share_within_10_ms": sum(ms <= 10 for ms in took) / max(len(rows), 1),
+        "load_average_before": before_load, "gateway_cores": cores,
+        "n_asked": questions.n_measured, "n_lookups": len(rows), "n_failed": questions.n_failed,
+        "lookup_ms": quantiles(took), "share_within_10_ms": sum(ms <= 10 for ms in took) / max(len(rows), 1),
         "n_hits_by_likeness": sum(cache == "hit-semantic" for cache, _ in rows),
         "n_not_looked_up": sum(cache == "bypass" for cache, _ in rows),
-        "cache_errors": {part: n for part, n in errors.items() if n > 0},
-        "hits_per_second": len(times) / (args.warmup + args.seconds),
-        "hit_us": quantiles(times), "gateway_cores": cores,
-        "n_failed": questions.n_failed + sum(n_failed for _, n_failed in hits),
+        "cache_errors": {part: n for part, n in errors.items() if n > 0}, **of_hits,
     }
-
-
-def median_of(runs, *path):
-    def figure(run):
-        for key in path:
-            run = run[key]
-        return run
-
-    return statistics.median(figure(run) for run in runs)
 
 
 def table(loads, args, about):
     yield f"Command `{shlex.join(sys.argv)}` on {datetime.date.today()}; {machine()}."
-    yield (f"{args.entries:,} entries in one scope; ready {about['ready_seconds']:.2f} s after the start; questions lie at a "
-           f"cosine of {about['nearest']:.2f} to the nearest centre of entries.")
+    yield (f"{args.entries:,} entries in one scope; ready {about['ready_seconds']:.2f} s after the start; questions "
+           f"lie at a cosine of {about['nearest']:.2f} to the nearest centre of entries.")
     yield f"Medians of {args.rounds} rounds of {args.seconds:g} s; times in ms, of exact hits as the client sees them."
     yield ""
     yield ("| questions/s | exact hits/s | lookup p50 | p90 | p99 | within 10 ms "
@@ -402,15 +403,18 @@ def table(loads, args, about):
     yield "|---:|---:|" + "---:|" * 10
     for load, runs in loads:
         at = lambda name: f"{median_of(runs, 'lookup_ms', name):.1f}"
-        hit = lambda name: f"{median_of(runs, 'hit_us', name) / 1000:.2f}"
+        hit = lambda name: f"{median_of(runs, 'hit_us', name) / 1000:.2f}" if load[1] else ""
         failures = {}
         for part, n in (error for run in runs for error in run["cache_errors"].items()):
             failures[part] = failures.get(part, 0) + n
         failed = ", ".join(f"{part} {n:.0f}" for part, n in failures.items()) or "0"
+        n_failed = sum(run["n_failed"] + run["n_failed_hits"] for run in runs)
+        failed += f" ({n_failed} calls failed)" if n_failed else ""
+        n_hits, n_lookups = (sum(run[key] for run in runs) for key in ("n_hits_by_likeness", "n_lookups"))
         yield (f"| {load[0]:g} | {median_of(runs, 'hits_per_second'):.0f} of {load[1]:g} | {at('p50')} "
                f"| {at('p90')} | {at('p99')} | {median_of(runs, 'share_within_10_ms'):.3f} "
                f"| {hit('p50')} | {hit('p99')} | {median_of(runs, 'gateway_cores'):.2f} "
-               f"| {median_of(runs, 'load_average_before'):.1f} | {sum(run['n_hits_by_likeness'] for run in runs)} of {sum(run['n_lookups'] for run in runs)} "
+               f"| {median_of(runs, 'load_average_before'):.1f} | {n_hits} of {n_lookups} "
                f"| {failed} |")
 
 
@@ -429,13 +433,14 @@ def main():
                 for round_nth in range(args.rounds):
                     for load_nth, load in enumerate(loads):
                         seed = 1_000 + round_nth * len(loads) + load_nth
-                        run = measure(args, address, process, folder, texts, load, seed)
+                        run = measure(args, (address, process, folder), texts, load, seed)
                         measured[load].append(run)
                         say(f"  {load}: {json.dumps(run)}")
     about = {"ready_seconds": ready_seconds, "nearest": nearest}
     print("\n".join(table(measured.items(), args, about)))
     rows = [{"questions_per_second": load[0], "hits_per_second": load[1], "rounds": runs} for load, runs in measured.items()]
-    text = json.dumps({"machine": machine(), "command": shlex.join(sys.argv), "entries": args.entries, **about, "rows": rows})
+    about |= {"machine": machine(), "command": shlex.join(sys.argv), "entries": args.entries}
+    text = json.dumps(about | {"rows": rows})
     print(f"\n{text}")
     if args.json:
         args.json.write_text(text + "\n")
