@@ -23,8 +23,8 @@ const SURE_DIFFERENT: f64 = 1.0 - SURE_SAME;
 const MAX_SHORT_BYTES: usize = 256;
 /// Longer answers are left to a judge: each sentence is read with another.
 const MAX_SENTENCES: usize = 24;
-/// Of sentences and of Markdown; signs and decimal points are within words or before them.
-const MARKS: &[char] = &['.', ',', '!', '?', ';', ':', '"', '\'', '*', '_', '`', '(', ')'];
+/// What ends a sentence or a part of one.
+const MARKS: &[char] = &['.', ',', '!', '?', ';', ':'];
 
 /// What can compare answers.
 pub(super) trait Agree: Send + Sync {
@@ -106,18 +106,19 @@ async fn covered(reader: &dyn ReadPair, said: &[&str], by: &[&str]) -> Option<f6
         let likest = by.iter().max_by_key(shared)?;
         let n_here = sentence.split_whitespace().count();
         n_words += n_here;
-        if folded(sentence) == folded(likest) || says_the_same(reader, sentence, likest).await? {
+        let is_equal = folded(sentence) == folded(likest);
+        if !is_equal && guard::compare(sentence, likest) != Verdict::Same {
+            // Much the same sentence with another number, name or "not" may be the one that matters.
+            if 2 * guard::content(likest).intersection(&words).count() >= words.len().max(1) {
+                return None;
+            }
+            continue;
+        }
+        if is_equal || reader.p_same(sentence, likest).await.ok()? >= 0.5 {
             n_covered += n_here;
         }
     }
     (n_words > 0).then(|| n_covered as f64 / n_words as f64)
-}
-
-async fn says_the_same(reader: &dyn ReadPair, one: &str, other: &str) -> Option<bool> {
-    if guard::compare(one, other) != Verdict::Same {
-        return Some(false);
-    }
-    Some(reader.p_same(one, other).await.ok()? >= 0.5)
 }
 
 /// Lines, and what ends in a mark before a space.
@@ -173,10 +174,15 @@ fn by_words(cached: &str, fresh: &str) -> Agreement {
     Agreement::Unsure
 }
 
-/// In lower case, without the marks that end or enclose words, parted by single spaces.
+/// In lower case, parted by single spaces, without the marks that end words. A mark beside a digit or within code may
+/// mean something and stays.
 fn folded(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| word.trim_matches(MARKS)).filter(|word| !word.is_empty());
-    words.map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+    let plain = |word: &str| -> String {
+        let bare = word.trim_end_matches(MARKS);
+        let is_word = !bare.is_empty() && bare.chars().all(char::is_alphabetic);
+        if is_word { bare.to_lowercase() } else { word.to_owned() }
+    };
+    text.split_whitespace().map(plain).collect::<Vec<_>>().join(" ")
 }
 
 fn as_json(text: &str) -> Option<serde_json::Value> {
@@ -192,6 +198,20 @@ mod tests {
     fn answers_that_differ_in_case_spaces_and_punctuation_agree() {
         for (cached, fresh) in [("Paris.", "paris"), ("Yes,  of course!", "Yes, of course."), ("", "")] {
             assert_eq!(by_words(cached, fresh), Agreement::Same, "{cached} | {fresh}");
+        }
+    }
+
+    #[test]
+    fn marks_that_may_mean_something_are_not_passed_over() {
+        for (cached, fresh) in [
+            ("rm -rf ./", "rm -rf /"),
+            ("if (!ready)", "if (ready)"),
+            ("a * b", "a b"),
+            ("_id", "id"),
+            (".5 dollars", "5 dollars"),
+            ("5!", "5"),
+        ] {
+            assert_ne!(by_words(cached, fresh), Agreement::Same, "{cached} | {fresh}");
         }
     }
 

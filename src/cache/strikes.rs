@@ -46,7 +46,12 @@ impl Strikes {
         {
             records.by_entry.remove(&first);
         }
-        !right && record.n_wrong >= N_STRIKES && record.n_wrong > record.n_right
+        let must_go = !right && record.n_wrong >= N_STRIKES && record.n_wrong > record.n_right;
+        if must_go {
+            // What is kept under its name next begins anew.
+            records.by_entry.insert(entry, Record::default());
+        }
+        must_go
     }
 }
 
@@ -66,6 +71,7 @@ mod tests {
         assert!(!strikes.count(entry(1), false));
         assert!(!strikes.count(entry(2), false));
         assert!(strikes.count(entry(1), false));
+        assert!(!strikes.count(entry(1), false), "what came in its place is another answer");
     }
 
     #[test]

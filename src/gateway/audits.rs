@@ -41,8 +41,10 @@ pub struct JudgeSlot {
 
 impl Audits {
     pub fn new(max_in_flight: usize) -> Self {
-        let slots = || Arc::new(Semaphore::new(max_in_flight));
-        let (slots, judgements, tasks) = (slots(), slots(), TaskTracker::new());
+        // Half of the slots are left to audits, without which nothing is served.
+        let of = |n| Arc::new(Semaphore::new(n));
+        let (slots, judgements, tasks) =
+            (of(max_in_flight), of(max_in_flight.div_ceil(2)), TaskTracker::new());
         Self { slots, judgements, tasks, paused_until_ms: AtomicI64::new(i64::MIN) }
     }
 
@@ -68,8 +70,8 @@ impl Audits {
         });
     }
 
-    /// A slot for a judgement, as soon as one is free; none where as many judgements as there are slots are under way, or
-    /// wait for one.
+    /// A slot for a judgement, as soon as one is free; none where half as many judgements as there are slots are under
+    /// way, or wait for one.
     pub async fn judge_slot(&self) -> Option<JudgeSlot> {
         let judgement = Arc::clone(&self.judgements).try_acquire_owned().ok()?;
         let task = self.tasks.token();

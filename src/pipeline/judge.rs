@@ -118,6 +118,11 @@ impl Arbiter for Judge {
         async move {
             let (stop, route) = (&self.gateway.stop, self.route.as_str());
             let ended = |outcome: &'static str, why: &str| JudgementEnded { route, outcome, why }.emit();
+            // What lies beyond what it is shown may be what differs.
+            if cached.len().max(fresh.len()) > MAX_TEXT_BYTES {
+                ended("unclear", "an answer is longer than the judge is shown");
+                return None;
+            }
             // The book is open as long as a slot is taken, unless the gateway had stopped before.
             let slot = self.gateway.audits.judge_slot().await;
             let Some(_slot) = slot else {
